@@ -1,0 +1,45 @@
+#!/bin/bash
+# Link the program statically: run/ frozen, CPython's libpython3.x.a, and an entry point of our own.
+#
+#   build/static/build.sh PYTHON WORK TARGET
+#
+# PYTHON is that of the build's virtual environment, WORK a folder for what is made on the way.
+set -euo pipefail
+
+python=$1 work=$2 target=$3
+root=$(cd "$(dirname "$0")/../.." && pwd)
+
+# Column tables are for tracebacks, which no user sees; the hash seed makes the order of sets the same every time.
+export RUN_WORK=$work RUN_LINK=static PYTHONNODEBUGRANGES=1 PYTHONHASHSEED=0
+mkdir -p "$work/pyinstaller" && cd "$work/pyinstaller"  # where no folder named run/ is in the way
+"$python" -m PyInstaller --log-level WARN --clean -y --distpath "$work/pyinstaller" --workpath "$work/pyinstaller" \
+    "$root/spec/run.spec"
+
+eval "$("$python" - <<'END'
+import shlex, sysconfig
+var = sysconfig.get_config_var
+print("include=" + shlex.quote(sysconfig.get_path("include")))
+print("library=" + shlex.quote(f"{var('LIBPL')}/{var('LIBRARY')}"))
+print("libraries=" + shlex.quote(var("LIBS") or ""))
+END
+)"
+
+# Relative names only, so that no folder's name gets into the program.
+cd "$root"
+flags=(-std=gnu11 -O2 -fno-pie -ffunction-sections -fdata-sections -Wall -Wextra -Werror "-I$include")
+objects=()
+compile() { # NAME SOURCE FLAG...
+    gcc "${flags[@]}" "${@:3}" -c "$2" -o "$work/$1.o"
+    objects+=("$work/$1.o")
+}
+compile start run/_start.c -DRUN_ENTRY
+compile kernel run/_kernel.c
+compile main build/static/main.c
+compile frozen "$work/generated/frozen.c"
+compile inittab "$work/generated/inittab.c"
+
+# The linker warns of functions (getpwnam, dlopen) that would load shared libraries; the program calls none of them.
+# shellcheck disable=SC2086
+gcc -static -no-pie -s -o "$work/run" "${objects[@]}" "$library" $libraries -lm \
+    -Wl,--entry=run_entry -Wl,--gc-sections -Wl,--build-id=none -Wl,--no-warnings
+install -D -m 0755 "$work/run" "$target"

@@ -1,0 +1,115 @@
+"""Which modules the program imports, and the C tables that put them into it. Used by spec/run.spec.
+
+PyInstaller's analysis says where each module comes from, but also lists what is imported only in code that this program
+never reaches: e-mail, archives, calendars. So the imports are tried, and what they load is what is taken.
+"""
+
+import _imp
+import marshal
+import re
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+PACKAGE = "run"
+KERNEL = "run._kernel"
+"""The package's own extension module: main.c adds it, for built-in modules cannot be in a package."""
+
+TRIAL = """
+import sys
+always = set(sys.modules)
+sys.path += sys.argv[1].split(chr(10))
+for name in sys.argv[2].split():
+    __import__(name)
+for name, module in sys.modules.items():
+    source = (getattr(module, "__file__", None) or "").endswith(".py")
+    print(name, "source" if source else "c", "always" if name in always else "imported")
+"""
+
+
+def imported_names(graph: Any) -> list[str]:
+    """The package's modules, and all that any import statement in them names, wherever it stands."""
+    names = set()
+    for node in graph.iter_graph():
+        if node.identifier.split(".")[0] == PACKAGE:
+            names.add(node.identifier)
+            names.update(target.identifier for target in graph.outgoing(node) if target is not None)
+    return sorted(name for name in names if "/" not in name)
+
+
+def try_imports(names: list[str]) -> list[list[str]]:
+    """Import these in a fresh interpreter; each module it has then: name, "source" or "c", "always" or "imported".
+
+    Raises subprocess.CalledProcessError when an import fails.
+    """
+    command = [sys.executable, "-I", "-S", "-c", TRIAL, "\n".join(sys.path), " ".join(names)]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True).stdout
+    return [line.split() for line in output.splitlines() if not line.startswith("__main__ ")]
+
+
+def c_name(name: str) -> str:
+    """A module's name as part of a C identifier."""
+    return name.replace("_", "__").replace(".", "_")
+
+
+def frozen_source(modules: Iterable[tuple[str, Path, bool]]) -> str:
+    """C source of the table run_frozen_modules for modules given by name, source file, and whether it is a package.
+
+    Source: PyImport_FrozenModules in the Python/C API. Docstrings and assertions are left out.
+    """
+    arrays, rows = [], []
+    for name, path, is_package in modules:
+        code = compile(path.read_bytes(), f"{name}.py", "exec", dont_inherit=True, optimize=2)
+        data = marshal.dumps(code)
+        arrays.append(f"static const unsigned char code_{c_name(name)}[] = {{{','.join(map(str, data))}}};\n")
+        fields = f'.name = "{name}", .code = code_{c_name(name)}, .size = {len(data)}, .is_package = {int(is_package)}'
+        rows.append(f"    {{{fields}}},\n")
+    return (
+        "#include <Python.h>\n\n"
+        + "".join(arrays)
+        + "\nextern const struct _frozen run_frozen_modules[];\nconst struct _frozen run_frozen_modules[] = {\n"
+        + "".join(rows)
+        + "    {0},\n};\n"
+    )
+
+
+def inittab_source(names: list[str], config: str) -> str:
+    """C source of the table of built-in modules: those of Python's own config.c that are needed.
+
+    Source: PyImport_Inittab in the Python/C API. What is not named here the linker leaves out.
+    """
+    known = dict(re.findall(r'^\s*{"(\w+)", (\w+)},', config, re.MULTILINE))
+    functions = {name: known[name] for name in names if name in known}
+    missing = sorted(set(names) - set(functions))
+    if missing:
+        raise SystemExit(f"this Python has no built-in module {', '.join(missing)}: use LINK=staticx")
+    declared = sorted({function for function in functions.values() if function != "NULL"})
+    return (
+        "#include <Python.h>\n\n"
+        + "".join(f"extern PyObject *{function}(void);\n" for function in declared)
+        + "\nstruct _inittab _PyImport_Inittab[] = {\n"
+        + "".join(f'    {{"{name}", {function}}},\n' for name, function in sorted(functions.items()))
+        + "    {0},\n};\n"
+    )
+
+
+def write(graph: Any, target: Path) -> None:
+    """Write frozen.c and inittab.c for what PyInstaller's analysis found into the folder target."""
+    files = {node.identifier: node for node in graph.iter_graph() if getattr(node, "filename", None)}
+    modules, builtins = [], []
+    for name, kind, when in try_imports(imported_names(graph)):
+        if name == KERNEL:
+            continue
+        if kind == "c" and not _imp.is_frozen(name):
+            builtins.append(name)
+        elif when == "imported" and not _imp.is_frozen(name):
+            node = files[name]
+            modules.append((name, Path(node.filename), bool(getattr(node, "packagepath", None))))
+    target.mkdir(parents=True, exist_ok=True)
+    config = Path(sysconfig.get_config_var("LIBPL"), "config.c").read_text()
+    (target / "frozen.c").write_text(frozen_source(sorted(modules)))
+    (target / "inittab.c").write_text(inittab_source(sorted(builtins), config))
+    print(f"frozen: {' '.join(name for name, _, _ in sorted(modules))}; built in: {' '.join(sorted(builtins))}")

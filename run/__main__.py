@@ -1,0 +1,57 @@
+"""The entry point: parse the command line, run the reaper, and end with its exit code, whatever happens."""
+
+from run import _kernel  # isort: skip  # first of all, since loading it blocks signals where nothing did before
+
+import os
+import sys
+
+from run import VERSION
+from run.cli import USAGE, Options, UsageError
+from run.command import CANNOT_RUN
+from run.log import Log
+from run.reaper import CannotStart, Reaper
+
+STDOUT = 1
+
+
+def run(argv: list[str]) -> int:
+    """Do what these words after the program's name say; return the exit code. Raises UsageError and CannotStart."""
+    options = Options(argv)
+    if options.help or options.version:
+        return show(USAGE if options.help else f"run {VERSION}\n")
+    log = Log(options.quiet)
+    if options.signal is None:
+        for given, letter in ((options.daemon, "d"), (options.grace, "t")):
+            if given:
+                log.warn(f"option '-{letter}' has no effect without -s, and is ignored")
+    return Reaper(options, log).run()
+
+
+def show(text: str) -> int:
+    """Print to stdout; return the exit code. Raises CannotStart when it cannot be written."""
+    rest = text.encode()
+    try:
+        while rest:
+            rest = rest[os.write(STDOUT, rest) :]
+    except OSError as error:
+        raise CannotStart(f"cannot write to standard output: {error.strerror}") from None
+    return 0
+
+
+def main() -> None:
+    """Never return, and show no traceback: os._exit(), since nothing is left that a tear-down could be good for."""
+    code = CANNOT_RUN
+    try:
+        code = run(sys.argv[1:])
+    except UsageError as error:
+        Log().error(f"{error}; try 'run -h'")
+    except CannotStart as error:
+        Log().error(str(error))
+    except BaseException as error:
+        Log().error(f"internal error: {type(error).__name__}: {error}")
+    finally:
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""The processes whose parent is `run`: which they are, reaping them, and sending them signals."""
+
+import os
+
+from run.policy import recipients
+
+
+def _read(path: str) -> bytes:
+    """The whole content of a file under /proc. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parts = []
+        while part := os.read(fd, 65536):
+            parts.append(part)
+        return b"".join(parts)
+    finally:
+        os.close(fd)
+
+
+def _proc_is_ours() -> bool:
+    """Whether /proc shows the pid namespace that `run` is in: then NSpid of proc(5) has one number, our own.
+
+    After unshare(2) of a pid namespace the old /proc stays mounted, with numbers that mean other processes here.
+    """
+    for line in _read("/proc/self/status").splitlines():
+        if line.startswith(b"NSpid:"):
+            return line.split()[1:] == [b"%d" % os.getpid()]
+    return os.readlink("/proc/self") == str(os.getpid())
+
+
+def _scan_for_children() -> list[int]:
+    """List the children from every process's parent, on a kernel without CONFIG_PROC_CHILDREN. Raises OSError."""
+    me = b"%d" % os.getpid()
+    children = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                # proc(5): "pid (comm) state ppid ...", where comm may hold blanks and parentheses
+                fields = _read(f"/proc/{name}/stat").rpartition(b") ")[2].split()
+            except OSError:
+                continue
+            if fields[1] == me:
+                children.append(int(name))
+    return children
+
+
+def list_children() -> list[int] | None:
+    """The pids of all children, zombies included, or None where /proc does not tell.
+
+    Source: /proc/pid/task/tid/children of proc(5). It may miss some while others go away, but only `run` itself, by
+    reaping, makes a child of its own go away.
+    """
+    try:
+        if not _proc_is_ours():
+            return None
+        try:
+            return [int(pid) for pid in _read("/proc/thread-self/children").split()]
+        except FileNotFoundError:
+            return _scan_for_children()
+    except OSError:
+        return None
+
+
+def open_fds() -> list[int]:
+    """The open file descriptors of `run` itself, or none where /proc does not tell."""
+    try:
+        return [int(name) for name in os.listdir("/proc/self/fd")]
+    except OSError:
+        return []
+
+
+def reap(limit: int) -> list[tuple[int, int]]:
+    """Collect what has happened to children, without waiting: pairs of pid and wait status, at most limit of them.
+
+    Stopped children are reported too (WUNTRACED of waitpid(2)). Raises ChildProcessError when there is nothing to
+    collect, and no child left.
+    """
+    events: list[tuple[int, int]] = []
+    while len(events) < limit:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
+        except ChildProcessError:
+            if events:
+                break
+            raise
+        if pid == 0:
+            break
+        events.append((pid, status))
+    return events
+
+
+def send(signum: int, main_group: int) -> tuple[str, str]:
+    """Send a signal to those that SPEC.md, "Signals", names; say to whom, and to whom it was not permitted.
+
+    Where the children cannot be listed, PID 1 signals all of its namespace, and any other `run` the main group.
+    """
+    children = list_children()
+    if children is None:
+        if os.getpid() == 1:
+            return _send_each(signum, [(-1, "all processes")])
+        return _send_each(signum, [(-main_group, f"group {main_group}")] if _has_child_in(main_group) else [])
+    placed = []
+    for pid in children:
+        try:
+            placed.append((pid, os.getpgid(pid)))
+        except ProcessLookupError:
+            pass
+    groups, alone = recipients(placed, os.getpgrp())
+    return _send_each(signum, [(-g, f"group {g}") for g in groups] + [(p, f"pid {p}") for p in alone])
+
+
+def _has_child_in(group: int) -> bool:
+    """Whether a child is in this process group. If not, its number may stand for another group by now: waitid(2)."""
+    try:
+        os.waitid(os.P_PGID, group, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def _send_each(signum: int, targets: list[tuple[int, str]]) -> tuple[str, str]:
+    """kill(2) each target; name those that were reached, and those that may not be signalled by this user."""
+    reached, refused = [], []
+    for target, name in targets:
+        try:
+            os.kill(target, signum)
+            reached.append(name)
+        except ProcessLookupError:
+            pass
+        except PermissionError:
+            refused.append(name)
+    return ", ".join(reached), ", ".join(refused)

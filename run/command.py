@@ -1,0 +1,97 @@
+"""Starting the command: found as execvp(3) does, and given what `run` was given, to the byte.
+
+Source: SPEC.md, "Starting the command".
+"""
+
+import errno
+import os
+
+from run import _kernel
+from run.log import Log, printable
+from run.terminal import Terminal, make_foreground
+
+CANNOT_RUN = 125
+NOT_EXECUTABLE = 126
+NOT_FOUND = 127
+
+SHELL = b"/bin/sh"
+DEFAULT_PATH = b"/bin:/usr/bin"
+
+SEARCH_ON = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ESTALE, errno.ENODEV, errno.ETIMEDOUT)
+"""The errors of execve(2) after which execvp(3) tries the next directory of PATH."""
+
+
+class CannotExecute(Exception):
+    """The command was not executed: an exit code, and a message for the user."""
+
+    def __init__(self, code: int, message: str) -> None:
+        """Take both."""
+        super().__init__(message)
+        self.code = code
+
+
+def candidates(name: bytes, environment: list[bytes]) -> list[bytes]:
+    """The paths to try for a command of this name, in order: execvp(3). An empty part of PATH is the working directory."""
+    if not name:
+        return []
+    if b"/" in name:
+        return [name]
+    path = next((entry[5:] for entry in environment if entry.startswith(b"PATH=")), DEFAULT_PATH)
+    return [directory + b"/" + name if directory else name for directory in path.split(b":")]
+
+
+def execute(words: list[bytes], environment: list[bytes]) -> None:
+    """Become the command, in the child. Never returns; raises CannotExecute.
+
+    A file that the kernel does not know how to execute (ENOEXEC) is a script without an interpreter line, which
+    execvp(3) gives to /bin/sh.
+    """
+    name = printable(words[0])
+    refusal = None
+    for path in candidates(words[0], environment):
+        try:
+            try:
+                _kernel.execute(path, words, environment)
+            except OSError as error:
+                if error.errno != errno.ENOEXEC:
+                    raise
+                _kernel.execute(SHELL, [SHELL, path, *words[1:]], environment)
+        except OSError as error:
+            # ENOENT also stands for a file that is there, but not its interpreter or dynamic loader: execve(2)
+            if error.errno == errno.ENOENT and os.path.exists(path):
+                refusal = f"{printable(path)}: found, but the interpreter or dynamic loader that it needs is missing"
+            elif error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                refusal = f"{printable(path)}: found, but cannot be executed: {error.strerror}"
+            if error.errno not in SEARCH_ON:
+                break
+    if refusal:
+        raise CannotExecute(NOT_EXECUTABLE, refusal)
+    raise CannotExecute(NOT_FOUND, f"{name}: not found" + ("" if b"/" in words[0] else " in PATH"))
+
+
+def start(words: list[bytes], death_signal: int, terminal: Terminal, log: Log) -> int:
+    """Fork, and become the command in the child; return its pid. Raises OSError when the fork is refused: fork(2)."""
+    environment = _kernel.environment()
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        code = CANNOT_RUN
+        try:
+            os.setpgid(0, 0)
+            if terminal.lent:
+                make_foreground(os.getpid())
+            _kernel.set_parent_death_signal(death_signal)
+            if os.getppid() == parent:  # else it died before it could be noticed
+                execute(words, environment)
+        except CannotExecute as error:
+            log.error(str(error))
+            code = error.code
+        except BaseException as error:
+            log.error(f"cannot start {printable(words[0])}: {error}")
+        finally:
+            os._exit(code)
+    try:
+        os.setpgid(pid, pid)
+    except OSError:
+        pass  # the child did it, and is the command already (EACCES), or gone (ESRCH)
+    return pid

@@ -1,0 +1,114 @@
+"""The log: one line per event on stderr, each a single write(2), which never blocks `run`.
+
+Source: SPEC.md, "Log". A line that cannot be written at once is dropped.
+"""
+
+import errno
+import os
+import stat
+
+STDERR = 2
+LONGEST = 4096
+"""Bytes in a line: PIPE_BUF of pipe(7), up to which a write is not mixed with those of others."""
+
+RWF_NOWAIT = 8
+"""Fail with EAGAIN rather than block: pwritev2(2)."""
+
+
+def printable(word: bytes) -> str:
+    """A word of the command line as it may stand in a line of the log: no control character, no newline."""
+    text = word.decode("utf-8", "backslashreplace")
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+class Log:
+    """Lines on stderr, from a level on."""
+
+    def __init__(self, quiet: int = 0) -> None:
+        """quiet counts `-q`: 0 shows all, 1 drops info, more drops warnings too."""
+        self._quiet = quiet
+        self._fd: int | None = None
+        self._opened = False
+
+    @property
+    def fd(self) -> int | None:
+        """The descriptor of our own that lines go to, if one was opened; the command does not inherit it."""
+        return self._fd
+
+    def info(self, message: str) -> None:
+        """Say what happens."""
+        if self._quiet < 1:
+            self._write("info", message)
+
+    def warn(self, message: str) -> None:
+        """Say what a user should look at."""
+        if self._quiet < 2:
+            self._write("warn", message)
+
+    def error(self, message: str) -> None:
+        """Say why `run` or the command cannot start, or fails."""
+        self._write("error", message)
+
+    def _write(self, level: str, message: str) -> None:
+        line = f"run: [{level}] {message}\n".encode("utf-8", "backslashreplace")
+        if len(line) > LONGEST:
+            line = line[: LONGEST - 4] + b"...\n"
+        if not self._opened:
+            self._opened = True
+            self._fd = _open_unblocking()
+        try:
+            if self._fd is not None:
+                os.write(self._fd, line)
+            else:
+                _write_unblocking(line)
+        except OSError:
+            pass  # closed, broken, full or not being read: the line is dropped
+
+
+def _open_unblocking() -> int | None:
+    """Open what stderr is once more, with O_NONBLOCK: open(2).
+
+    Setting that flag on stderr itself would change it for the command too, which shares it. A regular file never
+    blocks; a socket, or a stderr that may not be opened again, has to do without: None.
+    """
+    try:
+        if not (stat.S_ISFIFO(mode := os.fstat(STDERR).st_mode) or stat.S_ISCHR(mode)):
+            return None
+        fd = os.open("/proc/self/fd/2", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    return _above_stderr(fd)
+
+
+def _above_stderr(fd: int) -> int | None:
+    """Move a descriptor out of 0 to 2, which are the command's even when they were closed."""
+    taken = []
+    try:
+        while fd <= STDERR:
+            taken.append(fd)
+            fd = os.dup(fd)
+        return fd
+    except OSError:
+        return None
+    finally:
+        for low in taken:
+            os.close(low)
+
+
+def _write_unblocking(line: bytes) -> None:
+    """Write to stderr itself unless it would block. Raises OSError when the line is to be dropped."""
+    if stat.S_ISREG(os.fstat(STDERR).st_mode):
+        os.write(STDERR, line)
+        return
+    try:
+        os.pwritev(STDERR, [line], -1, RWF_NOWAIT)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+            raise
+        # A kernel without it for this kind of file: ask first. poll(2) says "writable" when a whole line fits.
+        import select
+
+        poll = select.poll()
+        poll.register(STDERR, select.POLLOUT)
+        if poll.poll(0) == [(STDERR, select.POLLOUT)]:
+            os.write(STDERR, line)

@@ -1,0 +1,126 @@
+"""The reaper loop: wait for a signal, reap or forward, decide, act."""
+
+import os
+
+from run import _kernel, children, command
+from run.cli import Options
+from run.log import STDERR, Log, printable
+from run.policy import Policy, exit_code, stop_signal
+from run.signals import CHLD, CONT, FORWARDED, TERM, TSTP, TTIN, TTOU, describe, signal_set
+from run.terminal import STDIN, Terminal
+
+WAITED_FOR = FORWARDED | signal_set(CHLD)
+
+BATCH = 1000
+"""How many processes are reaped before signals are looked at again, so that neither can starve the other."""
+
+
+class CannotStart(Exception):
+    """`run` itself failed before the command was started: a message for the user."""
+
+
+class Reaper:
+    """One command, and all that descends from it."""
+
+    def __init__(self, options: Options, log: Log) -> None:
+        """Take the command line; nothing is started yet."""
+        self._log = log
+        self._policy = Policy(options.signal, options.daemon, options.grace)
+        self._words = options.command
+        self._death_signal = options.signal or TERM
+        self._terminal = Terminal()
+        self._main = 0
+        self._main_lives = False
+
+    def run(self) -> int:
+        """Start the command, and return the exit code once no process is left. Raises CannotStart."""
+        self._become_reaper()
+        self._start()
+        while True:
+            try:
+                batch = children.reap(BATCH)
+            except ChildProcessError:
+                self._log.info(f"no process is left: exiting with code {self._policy.exit_code}")
+                return self._policy.exit_code
+            for pid, status in batch:
+                self._child_changed(pid, status)
+            now = _kernel.monotonic()
+            due = self._policy.signal_due(now)
+            if due is not None:
+                self._send(f"sending {describe(due)}", due)
+            # Sleep only when there was nothing to reap: another child may have ended, or none be left.
+            event = _kernel.wait_signal(WAITED_FOR, 0 if batch else self._policy.timeout(now))
+            if event is not None and event[0] != CHLD:
+                self._forward(*event)
+
+    def _become_reaper(self) -> None:
+        """Be the one to whom orphans are re-parented, and see every child's end: prctl(2), wait(2)."""
+        if os.getpid() != 1:
+            try:
+                _kernel.set_child_subreaper()
+            except OSError as error:
+                raise CannotStart(f"cannot become a child subreaper: {error.strerror}") from None
+        _kernel.set_ignored(CHLD, False)  # were it ignored, as it may be inherited, the kernel would reap
+        for signum in (TSTP, TTIN, TTOU):
+            _kernel.set_ignored(signum, True)
+
+    def _start(self) -> None:
+        shown = " ".join(printable(word) for word in self._words)
+        self._log.info(f"own pid is {os.getpid()}")
+        try:
+            self._main = command.start(self._words, self._death_signal, self._terminal, self._log)
+        except OSError as error:
+            raise CannotStart(f"cannot start {shown}: fork: {error.strerror}") from None
+        self._main_lives = True
+        self._log.info(f"pid {self._main}: started {shown}")
+        release_files(keep_stdin=self._terminal.exists, log_fd=self._log.fd)
+
+    def _child_changed(self, pid: int, status: int) -> None:
+        """A child has ended, or was stopped."""
+        is_main = self._main_lives and pid == self._main
+        stopped_by = stop_signal(status)
+        if stopped_by:
+            self._log.info(f"pid {pid}: stopped by {describe(stopped_by)}")
+            if is_main and self._terminal.stop_with_command(stopped_by):
+                self._forward(CONT, 0)
+            return
+        code = exit_code(status)
+        ended = f"killed by {describe(os.WTERMSIG(status))}" if os.WIFSIGNALED(status) else f"exited with code {code}"
+        self._log.info(f"pid {pid}: {ended}")
+        if is_main:
+            self._main_lives = False
+            self._terminal.take_back()
+        if self._policy.process_ended(code, is_main):
+            self._log.info(f"shutdown, since pid {pid} has ended")
+
+    def _forward(self, signum: int, sender: int) -> None:
+        """Pass a signal on. After a CONT, the command gets the terminal if the shell has given it to `run`."""
+        if signum == CONT and self._main_lives:
+            self._terminal.lend(os.getpgid(self._main))
+        self._send(f"forwarding {describe(signum)}{f' from pid {sender}' if sender else ''}", signum)
+
+    def _send(self, why: str, signum: int) -> None:
+        reached, refused = children.send(signum, self._main)
+        if reached:
+            self._log.info(f"{why} to {reached}")
+        if refused:
+            self._log.warn(f"not permitted to send {describe(signum)} to {refused}")
+
+
+def release_files(keep_stdin: bool, log_fd: int | None) -> None:
+    """Close what the command has inherited and `run` does not need, so that others see end-of-file when it ends.
+
+    Kept are stdin if it is the terminal, stderr, and the log's own descriptor.
+    """
+    kept = [STDERR] + [STDIN] * keep_stdin + ([] if log_fd is None else [log_fd])
+    try:
+        first = 0
+        for fd in sorted(kept):
+            if fd > first:
+                _kernel.close_fds(first, fd - 1)
+            first = fd + 1
+        _kernel.close_fds(first, 0xFFFFFFFF)
+    except OSError:  # before Linux 5.9: ENOSYS
+        for fd in children.open_fds():
+            if fd not in kept:
+                os.close(fd)
