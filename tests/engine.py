@@ -1,0 +1,270 @@
+"""A real Docker engine: images made from nothing, containers that are removed again.
+
+Whatever DOCKER_HOST says is used. Where no engine answers the tests are skipped, or fail under CI.
+"""
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import pytest
+from harness import DEADLINE, wait_until
+
+BUILD_SECONDS = 900.0
+"""What building an image may take: packages are downloaded, and the program is compiled."""
+
+GRACE = 60
+"""Seconds after which `docker stop` sends KILL in these tests: so many that it is a failure to come near."""
+
+PROMPT = 30.0
+"""Seconds within which a container that ended by the signal is gone, on a slow machine too."""
+
+APPLETS = ("sh", "sleep", "setsid", "echo", "cat")
+
+
+def unavailable(reason: str) -> NoReturn:
+    """Skip the test for want of something that CI has: there it fails."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{reason}: under CI that is a failure")
+    pytest.skip(reason)
+
+
+def docker(*words: str, client: str = "docker", seconds: float = DEADLINE, **options: Any) -> str:
+    """Call the docker client; return what it printed, stderr included. Fails when the client does."""
+    done: subprocess.CompletedProcess[bytes] = subprocess.run(
+        [client, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=seconds,
+        check=False,
+        **{"input": b"", **options},
+    )
+    text = done.stdout.decode(errors="replace")
+    assert done.returncode == 0, f"docker {' '.join(words)} failed with {done.returncode}:\n{text}"
+    return text
+
+
+def unique_name() -> str:
+    """A name for an image or a container of this test session alone."""
+    return f"run-test-{uuid.uuid4().hex[:12]}"
+
+
+def make_image(files: dict[str, Path | str]) -> str:
+    """Make an image that holds these files, executable, and nothing else; its entry point is /bin/run.
+
+    A file's value is where its content comes from, or, as str, what a symbolic link of this name points to.
+    """
+    layer = io.BytesIO()
+    with tarfile.open(fileobj=layer, mode="w") as archive:
+        for folder in sorted({str(parent) for name in files for parent in Path(name).parents} - {"."}):
+            entry = tarfile.TarInfo(folder)
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+            archive.addfile(entry)
+        for name, source in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.mode = 0o755
+            if isinstance(source, str):
+                entry.type, entry.linkname = tarfile.SYMTYPE, source
+                archive.addfile(entry)
+            else:
+                content = source.read_bytes()
+                entry.size = len(content)
+                archive.addfile(entry, io.BytesIO(content))
+    name = unique_name()
+    docker("import", "--change", 'ENTRYPOINT ["/bin/run"]', "-", name, input=layer.getvalue())
+    return name
+
+
+class Process(NamedTuple):
+    """A process in a container, as the engine sees it."""
+
+    pid: int
+    parent: int
+    group: int
+    state: str
+    name: str
+
+
+class Container:
+    """A container that was started with `docker run -d`."""
+
+    def __init__(self, image: str, *words: str, options: Sequence[str] = ()) -> None:
+        """Take the image, the words after it, and options of `docker run`; start() starts it."""
+        self.name = unique_name()
+        self._run = ["run", "--detach", "--name", self.name, "--network", "none", *options, image, *words]
+
+    def start(self) -> None:
+        """Start it; it may have ended when this returns."""
+        docker(*self._run)
+
+    def inspect(self, what: str) -> Any:
+        """A part of what `docker inspect` tells, such as .State.ExitCode."""
+        return json.loads(docker("inspect", "--format", f"{{{{json {what}}}}}", self.name))
+
+    def logs(self) -> str:
+        """What it wrote to stdout and stderr so far."""
+        return docker("logs", self.name)
+
+    def wait_log(self, text: str) -> None:
+        """Wait until the text is in its log."""
+        wait_until(lambda: text in self.logs() or not self.inspect(".State.Running"), f"{text!r} in the log")
+        assert text in self.logs(), f"ended; {text!r} is not in its log:\n{self.logs()}"
+
+    def processes(self) -> list[Process]:
+        """All its processes, zombies included."""
+        lines = docker("top", self.name, "-eo", "pid,ppid,pgid,stat,comm").splitlines()[1:]
+        fields = [line.split(None, 4) for line in lines]
+        return [Process(int(pid), int(parent), int(group), state, name) for pid, parent, group, state, name in fields]
+
+    def exit_code(self) -> int:
+        """The exit code, once it has ended."""
+        return int(docker("wait", self.name))
+
+    def stop(self) -> int:
+        """`docker stop`: the exit code. Fails when it took so long that it may have been docker's KILL."""
+        begin = time.monotonic()
+        docker("stop", "--time", str(GRACE), self.name, seconds=GRACE + DEADLINE)
+        seconds = time.monotonic() - begin
+        assert seconds < PROMPT, f"docker stop took {seconds:.1f} s; the log:\n{self.logs()}"
+        code: int = self.inspect(".State.ExitCode")
+        return code
+
+    def kill(self, name: str) -> None:
+        """`docker kill`: send it a signal by name."""
+        docker("kill", "--signal", name, self.name)
+
+    def start_again(self) -> None:
+        """Start it again after its end."""
+        docker("start", self.name)
+
+    def remove(self) -> None:
+        """Remove it, whatever its state; it need not exist."""
+        subprocess.run(["docker", "rm", "--force", self.name], capture_output=True, timeout=DEADLINE, check=False)
+
+
+class Containers:
+    """Starts containers, and removes them all at the end."""
+
+    def __init__(self) -> None:
+        """Nothing is started yet."""
+        self._all: list[Container] = []
+
+    def __call__(self, image: str, *words: str, options: Sequence[str] = ()) -> Container:
+        """Start a container without a network: the image, the words after it, and options of `docker run`."""
+        container = Container(image, *words, options=options)
+        self._all.append(container)
+        container.start()
+        return container
+
+    def remove_all(self) -> None:
+        """Remove them all."""
+        for container in self._all:
+            container.remove()
+
+
+class Images:
+    """Makes and builds images, and removes them all at the end."""
+
+    def __init__(self) -> None:
+        """Nothing is made yet."""
+        self._all: list[str] = []
+
+    def make(self, files: dict[str, Path | str]) -> str:
+        """See make_image()."""
+        self._all.append(make_image(files))
+        return self._all[-1]
+
+    def build(self, kit: str, *words: str) -> str:
+        """Call `docker build` with one of the two builders, classic or buildkit; return the image's name."""
+        self._all.append(unique_name())
+        options = ["--network", "host", "--tag", self._all[-1]]
+        docker("build", *options, *words, client=client_for(kit), env=build_environment(kit), seconds=BUILD_SECONDS)
+        return self._all[-1]
+
+    def remove_all(self) -> None:
+        """Remove them all, in the order that dependencies ask for; the builders' caches stay."""
+        for name in reversed(self._all):
+            subprocess.run(["docker", "rmi", "--force", "--no-prune", name], capture_output=True, check=False)
+
+
+def build_environment(kit: str) -> dict[str, str]:
+    """The environment that makes a docker client use one of the two builders."""
+    return {**os.environ, "DOCKER_BUILDKIT": "1" if kit == "buildkit" else "0", "BUILDKIT_PROGRESS": "plain"}
+
+
+def client_for(kit: str) -> str:
+    """The first docker client in PATH that can build with this builder. Skips the test if there is none.
+
+    For BuildKit a client of version 23 or newer needs its plugin buildx; an older one does not.
+    """
+    clients = [shutil.which("docker", path=folder) for folder in os.get_exec_path()]
+    for client in filter(None, clients):
+        trial = subprocess.run(
+            [client, "build", "-"],
+            input=b"FROM scratch\nLABEL trial=1\n",
+            env=build_environment(kit),
+            capture_output=True,
+            timeout=DEADLINE,
+            check=False,
+        )
+        if trial.returncode == 0:
+            return client
+    unavailable(f"no docker client here can build with {kit}")
+
+
+@pytest.fixture(scope="session")
+def engine() -> None:
+    """A Docker engine that answers; see the module's docstring where there is none."""
+    if shutil.which("docker") is None:
+        unavailable("there is no docker client")
+    answer = subprocess.run(["docker", "info"], capture_output=True, timeout=DEADLINE, check=False)
+    if answer.returncode != 0:
+        unavailable(f"no Docker engine answers: {answer.stderr.decode(errors='replace').strip()}")
+
+
+@pytest.fixture(scope="session")
+def images(engine: None) -> Iterator[Images]:
+    """Makes images; they are removed at the end of the session."""
+    made = Images()
+    yield made
+    made.remove_all()
+
+
+@pytest.fixture
+def containers(engine: None) -> Iterator[Containers]:
+    """Starts containers, as many as a test likes; they are removed at its end."""
+    started = Containers()
+    yield started
+    started.remove_all()
+
+
+@pytest.fixture(scope="session")
+def busybox() -> Path:
+    """A static busybox."""
+    found = shutil.which("busybox")
+    if found is None:
+        unavailable("there is no busybox (Debian's package busybox-static)")
+    if b"ld-linux" in Path(found).read_bytes()[:4096]:
+        unavailable(f"{found} is not static (Debian's package busybox-static is)")
+    return Path(found)
+
+
+@pytest.fixture(scope="session")
+def image(images: Images, binary: str, busybox: Path) -> str:
+    """An image that holds the binary under test, a static busybox, and nothing else: no /tmp, no /etc, no libc."""
+    files: dict[str, Path | str] = {"bin/run": Path(binary), "bin/busybox": busybox}
+    return images.make(files | {f"bin/{applet}": "busybox" for applet in APPLETS})
+
+
+@pytest.fixture(scope="session")
+def bare_image(images: Images, binary: str) -> str:
+    """An image that holds nothing but /bin/run, the binary under test."""
+    return images.make({"bin/run": Path(binary)})

@@ -1,0 +1,86 @@
+"""In every kind of container: the command runs, orphans are reaped, and `docker stop` ends everything by TERM."""
+
+from itertools import combinations
+
+import pytest
+from engine import Containers, Process
+from harness import wait_until
+
+KINDS = {
+    "user": ("--user", "1000:1000"),
+    "read-only": ("--read-only",),
+    "no-capabilities": ("--cap-drop", "ALL"),
+    "no-new-privileges": ("--security-opt", "no-new-privileges"),
+    "no-ipc": ("--ipc", "none"),
+    "init": ("--init",),
+    "host-pids": ("--pid", "host"),
+    "few-pids": ("--pids-limit", "20"),
+    "little-memory": ("--memory", "24m"),
+    "terminal": ("--tty",),
+    "stdin": ("--interactive",),
+}
+SINGLE = {"default": (), **KINDS, "everything": tuple(word for options in KINDS.values() for word in options)}
+PAIRS = {f"{a}+{b}": KINDS[a] + KINDS[b] for a, b in combinations(KINDS, 2)}
+
+ORPHANS_AND_DAEMON = """
+for code in 1 2 3; do (sh -c "exit $code" &); done
+(setsid sleep 1000 &)
+exec sleep 1000
+"""
+
+
+def kinds(which: dict[str, tuple[str, ...]]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("options", which.values(), ids=which)
+
+
+def is_as_it_should_be(processes: list[Process]) -> bool:
+    """One process is `run`, two are its children, each in a group of its own, and no other is there, zombie or not."""
+    rest = [process for process in processes if process.name != "docker-init"]  # which --init brings
+    sleeping = [process for process in rest if process.name == "sleep"]
+    others = [process for process in rest if process.name != "sleep"]
+    return (
+        len(others) == 1
+        and [process.parent for process in sleeping] == [others[0].pid] * 2
+        and len({process.group for process in rest}) == 3
+        and not any(process.state.startswith("Z") for process in processes)
+    )
+
+
+@kinds(SINGLE | PAIRS)
+def test_orphans_are_reaped_and_docker_stop_ends_everything_by_TERM(
+    options: tuple[str, ...], containers: Containers, image: str
+) -> None:
+    container = containers(image, "sh", "-c", ORPHANS_AND_DAEMON, options=options)
+    wait_until(
+        lambda: is_as_it_should_be(container.processes()),
+        f"run, the main command and a daemon, without a zombie; the log:\n{container.logs()}",
+    )
+    for code in 1, 2, 3:
+        container.wait_log(f"exited with code {code}")
+    assert container.stop() == 143
+    assert container.logs().count("killed by") == 2
+
+
+@kinds(SINGLE)
+def test_output_and_exit_code_of_the_command_pass(options: tuple[str, ...], containers: Containers, image: str) -> None:
+    container = containers(image, "-q", "sh", "-c", "echo output; exit 42", options=options)
+    assert container.exit_code() == 42
+    assert container.logs().split() == ["output"]
+
+
+@kinds({"user": KINDS["user"], "terminal": KINDS["terminal"], "default": ()})
+def test_a_refused_fork_gives_125_and_one_line(options: tuple[str, ...], containers: Containers, image: str) -> None:
+    container = containers(image, "-q", "sleep", "1000", options=("--pids-limit", "1", *options))
+    assert container.exit_code() == 125
+    lines = container.logs().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("run: [error] ") and "fork" in lines[0]
+
+
+def test_what_is_left_is_stopped_when_the_command_ends_for_want_of_processes(
+    containers: Containers, image: str
+) -> None:
+    container = containers(
+        image, "-s", "TERM", "sh", "-c", "sleep 1000 & sleep 1000; exit", options=("--pids-limit", "3")
+    )
+    assert container.exit_code() == 143
