@@ -96,20 +96,31 @@ def inittab_source(names: list[str], config: str) -> str:
     )
 
 
+def collect(graph: Any) -> tuple[list[tuple[str, Path, bool]], dict[str, Path | None]]:
+    """What goes into the program, from what PyInstaller's analysis found.
+
+    First the modules to be frozen, as frozen_source() takes them; then those written in C, each with the file of its
+    extension module, or None where it is built into Python.
+    """
+    files = {node.identifier: node for node in graph.iter_graph() if getattr(node, "filename", None)}
+    modules: list[tuple[str, Path, bool]] = []
+    in_c: dict[str, Path | None] = {}
+    for name, kind, when in try_imports(imported_names(graph)):
+        if name == KERNEL or _imp.is_frozen(name):
+            continue
+        if kind == "c":
+            in_c[name] = Path(files[name].filename) if name in files else None
+        elif when == "imported":
+            modules.append((name, Path(files[name].filename), bool(getattr(files[name], "packagepath", None))))
+    modules.sort()
+    print(f"frozen: {' '.join(name for name, _, _ in modules)}; in C: {' '.join(sorted(in_c))}")
+    return modules, in_c
+
+
 def write(graph: Any, target: Path) -> None:
     """Write frozen.c and inittab.c for what PyInstaller's analysis found into the folder target."""
-    files = {node.identifier: node for node in graph.iter_graph() if getattr(node, "filename", None)}
-    modules, builtins = [], []
-    for name, kind, when in try_imports(imported_names(graph)):
-        if name == KERNEL:
-            continue
-        if kind == "c" and not _imp.is_frozen(name):
-            builtins.append(name)
-        elif when == "imported" and not _imp.is_frozen(name):
-            node = files[name]
-            modules.append((name, Path(node.filename), bool(getattr(node, "packagepath", None))))
+    modules, in_c = collect(graph)
     target.mkdir(parents=True, exist_ok=True)
     config = Path(sysconfig.get_config_var("LIBPL"), "config.c").read_text()
-    (target / "frozen.c").write_text(frozen_source(sorted(modules)))
-    (target / "inittab.c").write_text(inittab_source(sorted(builtins), config))
-    print(f"frozen: {' '.join(name for name, _, _ in sorted(modules))}; built in: {' '.join(sorted(builtins))}")
+    (target / "frozen.c").write_text(frozen_source(modules))
+    (target / "inittab.c").write_text(inittab_source(sorted(in_c), config))

@@ -1,0 +1,62 @@
+#!/bin/bash
+# Bundle the program with the shared libraries that it needs: run/ frozen, and Python's own libpython3.x.so.
+#
+#   build/staticx/build.sh PYTHON WORK TARGET
+#
+# PYTHON is that of the build's virtual environment, WORK a folder for what is made on the way.
+set -euo pipefail
+
+python=$1 work=$2 target=$3
+root=$(cd "$(dirname "$0")/../.." && pwd)
+
+# Column tables are for tracebacks, which no user sees; the hash seed makes the order of sets the same every time.
+export RUN_WORK=$work RUN_LINK=staticx PYTHONNODEBUGRANGES=1 PYTHONHASHSEED=0
+mkdir -p "$work/pyinstaller" "$work/program" && cd "$work/pyinstaller" # where no folder named run/ is in the way
+"$python" -m PyInstaller --log-level WARN --clean -y --distpath "$work/pyinstaller" --workpath "$work/pyinstaller" \
+    "$root/spec/run.spec"
+
+# The dynamic loader is Python's own. Its path is made longer with slashes, so that the launcher can put another there.
+eval "$("$python" - <<'END'
+import os, shlex, sys, sysconfig
+from staticx.elf import get_prog_interp
+var = sysconfig.get_config_var
+print("include=" + shlex.quote(sysconfig.get_path("include")))
+print("library=" + shlex.quote(var("INSTSONAME")))
+print("folders=" + shlex.quote(f"{var('LIBDIR')}:{var('DESTSHARED')}"))
+print("interp=" + shlex.quote(get_prog_interp(os.path.realpath(sys.executable)).rjust(1200, "/")))
+END
+)"
+
+# Relative names only, so that no folder's name gets into the program.
+cd "$root"
+flags=(-std=gnu11 -O2 -ffunction-sections -fdata-sections -Wall -Wextra -Werror -Irun)
+compile() { # NAME SOURCE FLAG...
+    gcc "${flags[@]}" "${@:3}" -c "$2" -o "$work/$1.o"
+    objects+=("$work/$1.o")
+}
+
+# The launcher: signals are blocked by its first instructions, where _start.c has them for this machine.
+objects=() entry=()
+case $(uname -m) in
+    x86_64 | aarch64) entry=(-DRUN_ENTRY) ;;
+esac
+compile start run/_start.c -fno-pie "${entry[@]}"
+compile launcher build/staticx/launcher.c -fno-pie
+gcc -static -no-pie -s -o "$work/launcher" "${objects[@]}" ${entry:+-Wl,--entry=run_entry} \
+    -Wl,--gc-sections -Wl,--build-id=none
+
+# The program. Newer Pythons deprecate functions that older ones have nothing else for.
+objects=()
+python_flags=(-fpie "-I$include" -Wno-deprecated-declarations)
+compile kernel run/_kernel.c "${python_flags[@]}"
+compile main build/static/main.c "${python_flags[@]}"
+compile takeover build/staticx/takeover.c "${python_flags[@]}"
+compile frozen "$work/generated/frozen.c" "${python_flags[@]}"
+compile extensions "$work/generated/extensions.c" "${python_flags[@]}"
+mapfile -t extensions <"$work/generated/extensions"
+IFS=: read -ra search <<<"$folders"
+gcc -pie -s -o "$work/program/run" "${objects[@]}" "${search[@]/#/-L}" "-l:$library" "${extensions[@]/#/-l:}" \
+    -Wl,--dynamic-linker="$interp" -Wl,--gc-sections -Wl,--build-id=none
+
+LD_LIBRARY_PATH=$folders "$python" build/staticx/bundle.py "$work/program/run" "$work/launcher" "$work/bundle"
+install -D -m 0755 "$work/bundle" "$target"
