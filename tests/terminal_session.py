@@ -1,0 +1,147 @@
+"""A session on a real pseudo-terminal: a program as its leader, what it shows, and what the test types. See pty(7)."""
+
+import fcntl
+import os
+import resource
+import signal
+import struct
+import subprocess
+import termios
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness import DEADLINE, children, state, wait_until
+
+INTERRUPT, QUIT, SUSPEND, END_OF_FILE, STOP_OUTPUT, START_OUTPUT = "\x03", "\x1c", "\x1a", "\x04", "\x13", "\x11"
+
+
+class Session:
+    """A program that leads a session on a terminal of its own, and has it as stdin, stdout and stderr."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        """Start it."""
+        self._master, slave = os.openpty()
+        os.set_blocking(self._master, False)
+        self._shown = ""
+        self._seen = 0
+
+        def lead() -> None:
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            for signum in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGTSTP):
+                signal.signal(signum, signal.SIG_DFL)
+
+        environment = os.environ | {"PS1": r"<\#> ", "TERM": "dumb", "HISTFILE": "/dev/null"}
+        # There are no threads here, which a preexec_fn could trip over.
+        self.leader = subprocess.Popen(
+            words,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+            preexec_fn=lead,  # noqa: PLW1509
+            env=environment,
+        )
+        os.close(slave)
+
+    @property
+    def pid(self) -> int:
+        """The pid of the session's leader."""
+        return self.leader.pid
+
+    def type(self, text: str) -> None:
+        """Type this."""
+        os.write(self._master, text.encode())
+
+    def line(self, text: str) -> None:
+        """Type a line."""
+        self.type(text + "\n")
+
+    def expect(self, text: str, seconds: float = DEADLINE) -> str:
+        """Wait until the text is shown, after all that was expected before; return what came up to its end."""
+        try:
+            wait_until(lambda: self._read().find(text, self._seen) >= 0, f"{text!r} on the terminal", seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\nThe terminal shows:\n{self._shown}") from None
+        end = self._shown.index(text, self._seen) + len(text)
+        new, self._seen = self._shown[self._seen : end], end
+        return new
+
+    def _read(self) -> str:
+        try:
+            while data := os.read(self._master, 65536):
+                self._shown += data.decode(errors="replace")
+        except OSError:  # nothing to read now, or (EIO) nobody has the terminal open
+            pass
+        return self._shown
+
+    @property
+    def foreground(self) -> int:
+        """The foreground process group."""
+        return os.tcgetpgrp(self._master)
+
+    def wait_foreground(self, group: int) -> None:
+        """Wait until this is the foreground process group."""
+        wait_until(lambda: self.foreground == group, f"{group} is the foreground group, not {self.foreground}")
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Change the window's size: TIOCSWINSZ of ioctl_tty(2)."""
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def hang_up(self) -> None:
+        """Close the terminal's other side."""
+        os.close(self._master)
+        self._master = -1
+
+    def end(self) -> None:
+        """Hang up, and kill what is left of the session."""
+        if self._master >= 0:
+            self.hang_up()
+        for pid in members(self.pid):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        self.leader.wait(DEADLINE)
+
+
+@contextmanager
+def session(*words: str) -> Iterator[Session]:
+    """A session with this leader, by default an interactive shell that has shown its prompt."""
+    started = Session(words or ("bash", "--norc", "--noprofile", "-i"))
+    try:
+        if not words:
+            started.expect("<1> ")
+        yield started
+    finally:
+        started.end()
+
+
+def members(session_id: int) -> list[int]:
+    """The processes of a session, zombies not included."""
+    found = []
+    for name in os.listdir("/proc"):
+        try:
+            if name.isdigit() and os.getsid(int(name)) == session_id and state(int(name)) not in ("Z", ""):
+                found.append(int(name))
+        except ProcessLookupError:
+            pass
+    return found
+
+
+def descendant(pid: int, name: str) -> int:
+    """Wait until a process of this name descends from pid, and is not about to become another; return its pid."""
+    return wait_until(lambda: _find(pid, name), f"{name} descends from {pid}")
+
+
+def _find(pid: int, name: str) -> int:
+    for child in children(pid):
+        try:
+            if Path(f"/proc/{child}/comm").read_text() == name + "\n":
+                return child
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if found := _find(child, name):
+            return found
+    return 0
