@@ -12,6 +12,7 @@ import tarfile
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -26,6 +27,9 @@ GRACE = 60
 
 PROMPT = 30.0
 """Seconds within which a container that ended by the signal is gone, on a slow machine too."""
+
+CLASSIC = "classic"
+BUILDKIT = "buildkit"
 
 APPLETS = ("sh", "sleep", "setsid", "echo", "cat")
 
@@ -176,6 +180,7 @@ class Images:
     def __init__(self) -> None:
         """Nothing is made yet."""
         self._all: list[str] = []
+        self._built: dict[tuple[str, ...], str] = {}
 
     def make(self, files: dict[str, Path | str]) -> str:
         """See make_image()."""
@@ -183,41 +188,50 @@ class Images:
         return self._all[-1]
 
     def build(self, kit: str, *words: str) -> str:
-        """Call `docker build` with one of the two builders, classic or buildkit; return the image's name."""
-        self._all.append(unique_name())
-        options = ["--network", "host", "--tag", self._all[-1]]
-        docker("build", *options, *words, client=client_for(kit), env=build_environment(kit), seconds=BUILD_SECONDS)
-        return self._all[-1]
+        """Call `docker build` with one of the two builders, once for the same words; return the image's name."""
+        if (kit, *words) not in self._built:
+            name = unique_name()
+            self._all.append(name)
+            options = ["--network", "host", "--tag", name, *(["--force-rm"] if kit == CLASSIC else [])]
+            docker("build", *options, *words, client=client_for(kit), env=environment_for(kit), seconds=BUILD_SECONDS)
+            self._built[kit, *words] = name
+        return self._built[kit, *words]
 
     def remove_all(self) -> None:
-        """Remove them all, in the order that dependencies ask for; the builders' caches stay."""
+        """Remove them all, those that others are made from last."""
         for name in reversed(self._all):
-            subprocess.run(["docker", "rmi", "--force", "--no-prune", name], capture_output=True, check=False)
+            remove_image(name)
 
 
-def build_environment(kit: str) -> dict[str, str]:
+def remove_image(name: str) -> None:
+    """Remove an image, which need not exist."""
+    subprocess.run(["docker", "rmi", "--force", name], capture_output=True, timeout=DEADLINE, check=False)
+
+
+def environment_for(kit: str) -> dict[str, str]:
     """The environment that makes a docker client use one of the two builders."""
-    return {**os.environ, "DOCKER_BUILDKIT": "1" if kit == "buildkit" else "0", "BUILDKIT_PROGRESS": "plain"}
+    return {**os.environ, "DOCKER_BUILDKIT": "0" if kit == CLASSIC else "1", "BUILDKIT_PROGRESS": "plain"}
 
 
+def can_build(client: str, kit: str) -> bool:
+    """Whether this client can build with this builder: for BuildKit it needs a plugin from version 23 on."""
+    name = unique_name()
+    words = [client, "build", "--tag", name, "-"]
+    trial = b"FROM scratch\nLABEL trial=1\n"
+    env = environment_for(kit)
+    done = subprocess.run(words, input=trial, env=env, capture_output=True, timeout=DEADLINE, check=False)
+    remove_image(name)
+    return done.returncode == 0
+
+
+@cache
 def client_for(kit: str) -> str:
-    """The first docker client in PATH that can build with this builder. Skips the test if there is none.
-
-    For BuildKit a client of version 23 or newer needs its plugin buildx; an older one does not.
-    """
-    clients = [shutil.which("docker", path=folder) for folder in os.get_exec_path()]
-    for client in filter(None, clients):
-        trial = subprocess.run(
-            [client, "build", "-"],
-            input=b"FROM scratch\nLABEL trial=1\n",
-            env=build_environment(kit),
-            capture_output=True,
-            timeout=DEADLINE,
-            check=False,
-        )
-        if trial.returncode == 0:
+    """The first docker client in PATH that can build with this builder. Skips the test if there is none."""
+    for folder in os.get_exec_path():
+        client = shutil.which("docker", path=folder)
+        if client and can_build(client, kit):
             return client
-    unavailable(f"no docker client here can build with {kit}")
+    unavailable(f"no docker client here can build with the builder '{kit}'")
 
 
 @pytest.fixture(scope="session")
@@ -236,6 +250,12 @@ def images(engine: None) -> Iterator[Images]:
     made = Images()
     yield made
     made.remove_all()
+
+
+@pytest.fixture(scope="module", params=[CLASSIC, BUILDKIT])
+def kit(request: pytest.FixtureRequest) -> Any:
+    """Each of docker's two builders."""
+    return request.param
 
 
 @pytest.fixture
