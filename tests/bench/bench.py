@@ -93,9 +93,15 @@ def start_rows(peers: Sequence[Peer], options: argparse.Namespace) -> list[Row]:
 
 
 def size_row(peers: Sequence[Peer]) -> Row:
-    """Bytes of the files."""
-    sizes = {peer.name: os.stat(peer.file).st_size / MB for peer in peers}
-    return Row("size of the file", "MB", sizes, 7.0, sizes["run"], "MB")
+    """Bytes of the files; a script is only the smallest part of what it needs, and left out."""
+    sizes = {peer.name: os.stat(peer.file).st_size / MB for peer in peers if is_program(peer.file)}
+    return Row("size of the file", "MB", sizes, 7.0, sizes.get("run"), "MB")
+
+
+def is_program(path: str) -> bool:
+    """Whether a file is machine code: elf(5)."""
+    with open(path, "rb") as file:
+        return file.read(4) == b"\x7fELF"
 
 
 def orphan_rows(peers: Sequence[Peer], command: str, rounds: int) -> list[Row]:

@@ -26,8 +26,7 @@ class Peer:
 
 
 SUPERVISORD = """
-settings=$(mktemp)
-cat >"$settings" <<END
+exec supervisord -c /dev/fd/3 3<<END
 [supervisord]
 nodaemon=true
 logfile=/dev/null
@@ -38,7 +37,6 @@ command=$*
 autorestart=false
 startsecs=0
 END
-exec supervisord -c "$settings"
 """
 """supervisord takes its command from a file only."""
 
