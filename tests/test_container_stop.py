@@ -20,16 +20,16 @@ TWO_SERVICES = ("-ds", "TERM", "--", "sh", "-ec", "sleep 1000 & sleep 1000 &")
 def test_docker_stop_in_the_first_second_ends_by_TERM(
     words: tuple[str, ...], options: tuple[str, ...], containers: Containers, image: str
 ) -> None:
-    def stopped_after(seconds: float) -> int:
+    def stopped_after(seconds: float) -> tuple[int, bool]:
         container = containers(image, *words, options=options)
         time.sleep(seconds)
-        return container.stop()
+        return container.stop(), "killed by" in container.logs()  # as run says of its children, not of itself
 
     # As many in the first moments, where run is busy starting, as in all of the second.
     moments = [random.uniform(0, 1 if i % 2 else 0.05) for i in range(ROUNDS)]
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        codes = dict(zip(moments, pool.map(stopped_after, moments), strict=True))
-    assert set(codes.values()) == {143}, codes
+        ends = dict(zip(moments, pool.map(stopped_after, moments), strict=True))
+    assert set(ends.values()) == {(143, True)}, ends
 
 
 @pytest.mark.parametrize("options", [(), NOT_PID_1], ids=["pid-1", "not-pid-1"])
@@ -45,6 +45,7 @@ def test_docker_kill_reaches_the_command(
     container = containers(image, "sleep", "1000", options=options)
     container.kill(name)
     assert container.exit_code() == 128 + signum
+    assert "killed by" in container.logs()  # as run says of its child, not of itself
 
 
 def test_an_image_may_choose_its_stop_signal(containers: Containers, image: str) -> None:
