@@ -41,7 +41,7 @@ def test_child_pipe_and_the_terminal_stops_are_not_forwarded_and_do_no_harm(star
         started.send(signum)
     wait_got(started, "main", MARKER)
     assert got(started, "main") == [MARKER]
-    assert state(started.pid) == "S"
+    wait_until(lambda: state(started.pid) == "S", "run waits again")
 
 
 @pytest.mark.parametrize("fault", sorted(FAULTS))
