@@ -16,7 +16,21 @@ Report = dict[str, bytes]
 
 SOURCE = Path(__file__).with_name("probe.c")
 
-VOLATILE = ("Pid", "Tgid", "PPid", "NSpid", "NStgid", "NSpgid", "FDSize", "State", "SigQ", "Rss", "Vm", "Hugetlb", "ctxt")
+VOLATILE = (
+    "Pid",
+    "Tgid",
+    "PPid",
+    "NSpid",
+    "NStgid",
+    "NSpgid",
+    "FDSize",
+    "State",
+    "SigQ",
+    "Rss",
+    "Vm",
+    "Hugetlb",
+    "ctxt",
+)
 """Fields of /proc/PID/status, by a part of their name, that differ from one start to the next."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -70,7 +84,9 @@ class Probe:
         """The probe's own command line."""
         return [os.fsencode(self.path), os.fsencode(self._report), *more]
 
-    def run(self, words: Sequence[bytes], setup: Callable[[], None] = nothing, env: Sequence[bytes] | None = None) -> Report:
+    def run(
+        self, words: Sequence[bytes], setup: Callable[[], object] = nothing, env: Sequence[bytes] | None = None
+    ) -> Report:
         """Execute these words, which end in a start of the probe, after the setup; return what the probe wrote down."""
         environment = [b"%s=%s" % entry for entry in os.environb.items()] if env is None else env
         self._report.unlink(missing_ok=True)
@@ -89,14 +105,14 @@ class Probe:
         return {name: bytes.fromhex(value) for name, _, value in (line.partition(" ") for line in lines)}
 
     def both(
-        self, *more: bytes, setup: Callable[[], None] = nothing, env: Sequence[bytes] | None = None
+        self, *more: bytes, setup: Callable[[], object] = nothing, env: Sequence[bytes] | None = None
     ) -> tuple[Report, Report]:
         """What the probe sees when it is started directly, and when it is started through `run -qq`."""
         words = self.words(*more)
         return self.run(words, setup, env), self.run([os.fsencode(self._binary), b"-qq", *words], setup, env)
 
     def difference(
-        self, *more: bytes, setup: Callable[[], None] = nothing, env: Sequence[bytes] | None = None
+        self, *more: bytes, setup: Callable[[], object] = nothing, env: Sequence[bytes] | None = None
     ) -> dict[str, tuple[bytes | None, bytes | None]]:
         """What differs between the two starts, but for what SPEC.md says that `run` changes."""
         direct, through = (_comparable(report) for report in self.both(*more, setup=setup, env=env))

@@ -40,7 +40,9 @@ def test_the_exit_code_of_the_command(start: Starter, code: int) -> None:
 
 @pytest.mark.parametrize("signum", DEADLY)
 def test_a_command_killed_by_signal_n_counts_as_128_plus_n(start: Starter, signum: int) -> None:
-    script = f"import os, signal; {signum} == 9 or signal.signal({signum}, signal.SIG_DFL); os.kill(os.getpid(), {signum})"
+    script = (
+        f"import os, signal; {signum} == 9 or signal.signal({signum}, signal.SIG_DFL); os.kill(os.getpid(), {signum})"
+    )
     code, _, log = start.result("python3", "-S", "-c", script, preexec_fn=no_core)
     assert code == 128 + signum
     assert f"({signum})" in log
@@ -111,7 +113,9 @@ def test_as_pid_1(start: Starter) -> None:
     assert start.result("no-such-command", pid_1=True)[0] == 127
 
 
-@pytest.mark.parametrize("name", ["no-such-command", "/no/such/file", "./no-such-file", "", "/dev/null/file", "dangling"])
+@pytest.mark.parametrize(
+    "name", ["no-such-command", "/no/such/file", "./no-such-file", "", "/dev/null/file", "dangling"]
+)
 def test_a_command_that_is_not_found_is_127(start: Starter, tmp_path: Path, name: str) -> None:
     (tmp_path / "dangling").symlink_to("/no/such/file")
     code, out, log = start.result("-q", name, cwd=tmp_path, env={"PATH": f"{tmp_path}:/bin"})
@@ -202,7 +206,9 @@ def test_no_subreaper_is_125(binary: str, tmp_path: Path, error: str) -> None:
     assert not marker.exists()
 
 
-@pytest.mark.parametrize(("error", "text"), [("EAGAIN", "Resource temporarily unavailable"), ("ENOMEM", "Cannot allocate memory")])
+@pytest.mark.parametrize(
+    ("error", "text"), [("EAGAIN", "Resource temporarily unavailable"), ("ENOMEM", "Cannot allocate memory")]
+)
 def test_a_fork_that_is_refused_is_125(binary: str, tmp_path: Path, error: str, text: str) -> None:
     tracer = Starter("strace", tmp_path)
     inject = ["-o", "/dev/null", "-e", f"inject=clone,clone3,fork,vfork:error={error}"]

@@ -94,7 +94,18 @@ def test_the_environment_with_its_order_duplicates_and_any_bytes(probe: Probe, e
         FOR_THE_COMMAND,
         [entry for entry in FOR_THE_COMMAND for _ in range(2)],
     ],
-    ids=["none", "empty-entry", "odd-entries", "no-equals", "duplicates", "not-utf-8", "big", "many", "known", "known-twice"],
+    ids=[
+        "none",
+        "empty-entry",
+        "odd-entries",
+        "no-equals",
+        "duplicates",
+        "not-utf-8",
+        "big",
+        "many",
+        "known",
+        "known-twice",
+    ],
 )
 def test_the_environment(probe: Probe, environment: list[bytes]) -> None:
     assert probe.difference(env=environment) == {}
@@ -108,7 +119,7 @@ def test_a_variable_meant_for_the_command(probe: Probe, variable: bytes) -> None
 
 
 def test_the_environment_when_the_kernel_asks_for_secure_execution(probe: Probe) -> None:
-    """AT_SECURE of getauxval(3), here by a real user id that is not the effective one: libc drops LD_* variables then."""
+    """AT_SECURE of getauxval(3), here by a real user id that is not the effective one: libc drops LD_* then."""
     environment = [b"LD_LIBRARY_PATH=/nowhere", b"TMPDIR=/nowhere", b"MALLOC_ARENA_MAX=1", b"LOCPATH=/nowhere", b"A=1"]
     direct, through = probe.both(env=environment, setup=lambda: os.setresuid(65534, 0, 0))
     assert direct["environ"] == b"".join(entry + b"\0" for entry in environment)
@@ -123,7 +134,9 @@ def test_arguments_of_any_bytes(probe: Probe, arguments: list[bytes]) -> None:
     assert through["cmdline"] == direct["cmdline"]
 
 
-@pytest.mark.parametrize("word", [b"", b"-q", b"-s", b"--", b"-h", b"--help", b"-", b"\xff", b"CMD", b"ARGS", b"\n", b"=", b"[--]"])
+@pytest.mark.parametrize(
+    "word", [b"", b"-q", b"-s", b"--", b"-h", b"--help", b"-", b"\xff", b"CMD", b"ARGS", b"\n", b"=", b"[--]"]
+)
 def test_a_word_that_could_be_mistaken(probe: Probe, word: bytes) -> None:
     assert probe.difference(word, b"between", word, word) == {}
 
@@ -152,12 +165,14 @@ def test_a_working_directory_that_was_removed(probe: Probe, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o027, 0o077, 0o111, 0o777])
 def test_the_umask(probe: Probe, umask: int) -> None:
-    direct, through = probe.both(setup=lambda: os.umask(umask) and None)
+    direct, through = probe.both(setup=lambda: os.umask(umask))
     assert f"Umask:\t{umask:04o}".encode() in direct["status"]
     assert f"Umask:\t{umask:04o}".encode() in through["status"]
 
 
-@pytest.mark.parametrize("name", sorted(name for name in dir(resource) if name.startswith("RLIMIT_") and name != "RLIMIT_OFILE"))
+@pytest.mark.parametrize(
+    "name", sorted(name for name in dir(resource) if name.startswith("RLIMIT_") and name != "RLIMIT_OFILE")
+)
 def test_resource_limits(probe: Probe, name: str) -> None:
     which = getattr(resource, name)
     soft, hard = resource.getrlimit(which)
@@ -175,7 +190,7 @@ def test_a_soft_limit_of_the_stack_without_end(probe: Probe) -> None:
 
 
 def test_the_niceness(probe: Probe) -> None:
-    direct, through = probe.both(setup=lambda: os.nice(7) and None)
+    direct, through = probe.both(setup=lambda: os.nice(7))
     assert direct["niceness"] == through["niceness"] != b"0"
 
 
@@ -220,7 +235,9 @@ def test_the_session(probe: Probe) -> None:
 
 def test_an_LD_PRELOAD_reaches_the_command_and_works_there_only(start: Starter, tmp_path: Path) -> None:
     library = tmp_path / "preloaded.so"
-    source = '#include <unistd.h>\n__attribute__((constructor)) static void here(void) { (void)!write(1, "loaded ", 7); }'
+    source = (
+        '#include <unistd.h>\n__attribute__((constructor)) static void here(void) { (void)!write(1, "loaded ", 7); }'
+    )
     flags = ["-shared", "-fPIC", "-x", "c", "-"]
     subprocess.run(["gcc", *flags, "-o", str(library)], input=source.encode(), check=True)
     code, out, _ = start.result("printenv", "LD_PRELOAD", env={"LD_PRELOAD": str(library), "PATH": os.environ["PATH"]})

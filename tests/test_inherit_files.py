@@ -41,8 +41,12 @@ def with_fds(files: dict[int, str], closed: Iterable[int] = ()) -> Callable[[], 
 
 
 @pytest.mark.parametrize("closed", [c for n in range(4) for c in itertools.combinations(STDIO, n)], ids=str)
-@pytest.mark.parametrize("extra", [{}, {3: "/dev/null"}, {5: "/dev/zero", 100: "/dev/null"}], ids=["none", "3", "5,100"])
-def test_exactly_the_open_files_that_run_was_given(probe: Probe, closed: tuple[int, ...], extra: dict[int, str]) -> None:
+@pytest.mark.parametrize(
+    "extra", [{}, {3: "/dev/null"}, {5: "/dev/zero", 100: "/dev/null"}], ids=["none", "3", "5,100"]
+)
+def test_exactly_the_open_files_that_run_was_given(
+    probe: Probe, closed: tuple[int, ...], extra: dict[int, str]
+) -> None:
     direct, through = probe.both(setup=with_fds(extra, closed))
     assert fds(direct).keys() == set(STDIO) - set(closed) | extra.keys()
     assert fds(through) == fds(direct)
@@ -50,7 +54,9 @@ def test_exactly_the_open_files_that_run_was_given(probe: Probe, closed: tuple[i
 
 @pytest.mark.parametrize("closed", [c for n in range(4) for c in itertools.combinations(STDIO, n)], ids=str)
 @pytest.mark.parametrize("kind", ["pipe", "file", "socket", "/dev/null"])
-def test_whatever_stderr_is_and_the_log_says(probe: Probe, binary: str, tmp_path: Path, closed: tuple[int, ...], kind: str) -> None:
+def test_whatever_stderr_is_and_the_log_says(
+    probe: Probe, binary: str, tmp_path: Path, closed: tuple[int, ...], kind: str
+) -> None:
     """With the log at work, which may open what it writes to once more."""
     pair = socket.socketpair()
     reader, writer = os.pipe()
@@ -59,7 +65,12 @@ def test_whatever_stderr_is_and_the_log_says(probe: Probe, binary: str, tmp_path
         if kind == "socket":
             os.dup2(pair[0].fileno(), 2)
         else:
-            os.dup2(writer if kind == "pipe" else os.open(tmp_path / "log" if kind == "file" else kind, os.O_RDWR | os.O_CREAT), 2)
+            os.dup2(
+                writer
+                if kind == "pipe"
+                else os.open(tmp_path / "log" if kind == "file" else kind, os.O_RDWR | os.O_CREAT),
+                2,
+            )
         with_fds({}, closed)()
 
     direct = probe.run(probe.words(), setup)
@@ -144,7 +155,9 @@ def read_to_the_end(fd: int) -> bytes:
 
 
 @pytest.mark.parametrize("also", [(), (3,), (3, 4, 1000)], ids=["1", "1,3", "1,3,4,1000"])
-def test_a_reader_of_the_command_s_stdout_sees_end_of_file_while_run_still_lives(start: Starter, also: tuple[int, ...]) -> None:
+def test_a_reader_of_the_command_s_stdout_sees_end_of_file_while_run_still_lives(
+    start: Starter, also: tuple[int, ...]
+) -> None:
     reader, writer = os.pipe()
 
     def setup() -> None:

@@ -119,7 +119,15 @@ def test_the_command_leads_a_process_group_of_its_own(probe: Probe) -> None:
 def test_run_itself_keeps_every_signal_blocked_but_the_faults(start: Starter) -> None:
     started = start("sleep", "1000")
     started.wait_log("started")
-    faults = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP, signal.SIGSYS, signal.SIGABRT}
+    faults = {
+        signal.SIGSEGV,
+        signal.SIGBUS,
+        signal.SIGFPE,
+        signal.SIGILL,
+        signal.SIGTRAP,
+        signal.SIGSYS,
+        signal.SIGABRT,
+    }
     wait_until(lambda: state(started.pid) == "S", "run sleeps")
     # What it sleeps for is taken out of the mask while it sleeps: sigtimedwait(2)
     assert not signals(started.pid, "SigBlk") & faults

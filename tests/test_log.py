@@ -38,7 +38,8 @@ def test_own_pid_the_command_started_its_end_and_the_final_exit_code(start: Star
 
 
 @pytest.mark.parametrize(
-    ("signum", "name"), [(9, "KILL"), (15, "TERM"), (10, "USR1"), (13, "PIPE"), (34, "RTMIN"), (37, "RTMIN+3"), (64, "RTMIN+30")]
+    ("signum", "name"),
+    [(9, "KILL"), (15, "TERM"), (10, "USR1"), (13, "PIPE"), (34, "RTMIN"), (37, "RTMIN+3"), (64, "RTMIN+30")],
 )
 def test_a_process_that_was_killed_by_name_and_number(start: Starter, signum: int, name: str) -> None:
     log = start.result("sh", "-c", f"kill -{signum} $$")[2]
@@ -108,19 +109,39 @@ def test_each_line_is_a_single_write(binary: str, tmp_path: Path) -> None:
     tracer = Starter("strace", tmp_path)
     trace = tmp_path / "trace"
     script = "( (exit 5) & ); sleep 1000 & exit 3"
-    options = ["-f", "-qq", "-s", "10000", "-e", "trace=write,writev,pwritev,pwritev2,pwrite64,sendto,sendmsg", "-o", str(trace)]
+    options = [
+        "-f",
+        "-qq",
+        "-s",
+        "10000",
+        "-e",
+        "trace=write,writev,pwritev,pwritev2,pwrite64,sendto,sendmsg",
+        "-o",
+        str(trace),
+    ]
     _, _, log = tracer.result(*options, binary, "-d", "-s", "TERM", "sh", "-c", script)
     written = re.findall(r'\d+ +(\w+)\(\d+, (?:\[\{iov_base=)?"(run: .*?)"(?:\.\.\.)?[,}]', trace.read_text())
     assert [text.replace(r"\n", "\n") for _, text in written] == [line + "\n" for line in lines(log)]
     assert len(written) > 6
 
 
-HOSTILE = [b"a\nb", b"\nrun: [error] forged", b"\r", b"\x1b[2J", b"\x7f", b"\xff\xfe", "\x85\u2028\u202e".encode(), b"\t"]
+HOSTILE = [
+    b"a\nb",
+    b"\nrun: [error] forged",
+    b"\r",
+    b"\x1b[2J",
+    b"\x7f",
+    b"\xff\xfe",
+    "\x85\u2028\u202e".encode(),
+    b"\t",
+]
 
 
 @pytest.mark.parametrize("word", HOSTILE)
 @pytest.mark.parametrize("name", [True, False], ids=["as-command", "as-argument"])
-def test_newlines_and_control_characters_in_the_command_stay_in_one_clean_line(start: Starter, word: bytes, name: bool) -> None:
+def test_newlines_and_control_characters_in_the_command_stay_in_one_clean_line(
+    start: Starter, word: bytes, name: bool
+) -> None:
     started = start(b"no-such-" + word) if name else start(b"true", word, word)
     assert started.wait() == (127 if name else 0)
     log = started.log_bytes().decode()
@@ -163,7 +184,9 @@ def test_a_line_that_is_not_permitted_to_be_sent_is_a_warning(binary: str, tmp_p
     """Without CAP_KILL, a child that has become another user cannot be signalled."""
     wrapper = Starter("setpriv", tmp_path)
     caps = ["--inh-caps=-kill", "--bounding-set=-kill"]
-    change = "import os, time; os.setresgid(1, 1, 1); os.setresuid(1, 1, 1); print('changed', flush=True); time.sleep(1000)"
+    change = (
+        "import os, time; os.setresgid(1, 1, 1); os.setresuid(1, 1, 1); print('changed', flush=True); time.sleep(1000)"
+    )
     started = wrapper(*caps, binary, "python3", "-c", change)
     started.wait_out("changed")
     started.send(signal.SIGTERM)

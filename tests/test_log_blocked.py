@@ -7,160 +7,14 @@ import resource
 import shutil
 import signal
 import socket
-import termios
-import tty
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
+from bad_stderr import BAD, Kind, fill, full_pipe, full_stream, full_tcp, stopped_terminal, unread_terminal
 from harness import Starter, children, wait_until, waiting_for
 
 COMMAND = ("sh", "-c", "( (exit 5) & ); ( (exit 6) & ); exit 3")
 """Leaves six lines or more, and the exit code 6."""
-
-
-def fill(fd: int) -> None:
-    """Write until not a byte more is taken, then let the file block again."""
-    os.set_blocking(fd, False)
-    for size in (65536, 1):
-        try:
-            while True:
-                os.write(fd, b"x" * size)
-        except BlockingIOError:
-            pass
-    os.set_blocking(fd, True)
-
-
-@contextmanager
-def broken_pipe() -> Iterator[int]:
-    reader, writer = os.pipe()
-    os.close(reader)
-    yield writer
-    os.close(writer)
-
-
-@contextmanager
-def dev_full() -> Iterator[int]:
-    fd = os.open("/dev/full", os.O_WRONLY)
-    yield fd
-    os.close(fd)
-
-
-@contextmanager
-def full_pipe() -> Iterator[int]:
-    reader, writer = os.pipe()
-    fill(writer)
-    yield writer
-    os.close(reader)
-    os.close(writer)
-
-
-@contextmanager
-def unread_socket(kind: socket.SocketKind) -> Iterator[int]:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
-    fill(theirs.fileno())
-    yield theirs.fileno()
-    ours.close()
-    theirs.close()
-
-
-@contextmanager
-def full_stream() -> Iterator[int]:
-    with unread_socket(socket.SOCK_STREAM) as fd:
-        yield fd
-
-
-@contextmanager
-def full_datagrams() -> Iterator[int]:
-    with unread_socket(socket.SOCK_DGRAM) as fd:
-        yield fd
-
-
-@contextmanager
-def full_tcp() -> Iterator[int]:
-    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
-        accepted = server.accept()[0]
-        fill(client.fileno())
-        yield client.fileno()
-        accepted.close()
-
-
-@contextmanager
-def broken_socket() -> Iterator[int]:
-    ours, theirs = socket.socketpair()
-    ours.close()
-    yield theirs.fileno()
-    theirs.close()
-
-
-@contextmanager
-def terminal(prepare: Callable[[int, int], None]) -> Iterator[int]:
-    master, slave = pty.openpty()
-    prepare(master, slave)
-    yield slave
-    os.close(slave)
-    os.close(master)
-
-
-@contextmanager
-def stopped_terminal() -> Iterator[int]:
-    """As after Ctrl-S."""
-    with terminal(lambda _, slave: termios.tcflow(slave, termios.TCOOFF)) as fd:
-        yield fd
-
-
-@contextmanager
-def ctrl_s_terminal() -> Iterator[int]:
-    with terminal(lambda master, _: os.write(master, b"\x13") and None) as fd:
-        yield fd
-
-
-@contextmanager
-def unread_terminal() -> Iterator[int]:
-    def prepare(_: int, slave: int) -> None:
-        tty.setraw(slave)
-        fill(slave)
-
-    with terminal(prepare) as fd:
-        yield fd
-
-
-@contextmanager
-def hung_up_terminal() -> Iterator[int]:
-    master, slave = pty.openpty()
-    os.close(master)
-    yield slave
-    os.close(slave)
-
-
-@contextmanager
-def read_only() -> Iterator[int]:
-    fd = os.open("/dev/null", os.O_RDONLY)
-    yield fd
-    os.close(fd)
-
-
-@contextmanager
-def directory() -> Iterator[int]:
-    fd = os.open("/", os.O_RDONLY)
-    yield fd
-    os.close(fd)
-
-
-@contextmanager
-def path_only() -> Iterator[int]:
-    fd = os.open("/dev/null", os.O_PATH)
-    yield fd
-    os.close(fd)
-
-
-BAD = [
-    broken_pipe, dev_full, full_pipe, full_stream, full_datagrams, full_tcp, broken_socket, stopped_terminal, ctrl_s_terminal,
-    unread_terminal, hung_up_terminal, read_only, directory, path_only,
-]  # fmt: skip
-
-Kind = Callable[[], AbstractContextManager[int]]
 
 
 @pytest.mark.parametrize("kind", BAD)
@@ -211,7 +65,9 @@ def test_closed(start: Starter, words: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("words", [COMMAND, ("-x",), ("no-such-command",)])
-def test_with_stderr_closed_no_line_lands_in_another_file(start: Starter, tmp_path: Path, words: tuple[str, ...]) -> None:
+def test_with_stderr_closed_no_line_lands_in_another_file(
+    start: Starter, tmp_path: Path, words: tuple[str, ...]
+) -> None:
     with (tmp_path / "other").open("w+") as other:
         started = start(*words, preexec_fn=lambda: os.close(2), stdin=other, pass_fds=[other.fileno()])
         started.wait()
@@ -220,7 +76,10 @@ def test_with_stderr_closed_no_line_lands_in_another_file(start: Starter, tmp_pa
 
 @pytest.mark.parametrize("kind", ["pipe", "socket", "terminal"])
 def test_O_NONBLOCK_is_not_set_on_the_stderr_that_the_command_shares(start: Starter, kind: str) -> None:
-    ours, theirs = {"pipe": os.pipe, "terminal": pty.openpty, "socket": lambda: map(socket.socket.detach, socket.socketpair())}[kind]()
+    if kind == "socket":
+        ours, theirs = (end.detach() for end in socket.socketpair())
+    else:
+        ours, theirs = os.pipe() if kind == "pipe" else pty.openpty()
     started = start("sh", "-c", "echo ready; exec sleep 1000", stderr=theirs)
     started.wait_out("ready")
     assert not fcntl.fcntl(theirs, fcntl.F_GETFL) & os.O_NONBLOCK
@@ -271,7 +130,10 @@ def test_lines_are_written_again_once_the_reader_reads(start: Starter) -> None:
 @pytest.mark.parametrize("kind", ["pipe", "terminal", "stream", "datagrams", "file"])
 def test_every_line_arrives_where_somebody_reads(start: Starter, tmp_path: Path, kind: str) -> None:
     if kind == "file":
-        ours, theirs = os.open(tmp_path / "log", os.O_CREAT | os.O_RDONLY), os.open(tmp_path / "log", os.O_WRONLY | os.O_APPEND)
+        ours, theirs = (
+            os.open(tmp_path / "log", os.O_CREAT | os.O_RDONLY),
+            os.open(tmp_path / "log", os.O_WRONLY | os.O_APPEND),
+        )
     elif kind == "pipe":
         ours, theirs = os.pipe()
     elif kind == "terminal":
@@ -316,4 +178,7 @@ def test_a_reader_that_goes_away_while_run_lives(start: Starter) -> None:
 
 def test_the_terminal_as_stdin_and_stderr_stopped_by_ctrl_s(start: Starter) -> None:
     with stopped_terminal() as fd:
-        assert start("-s", "TERM", "sh", "-c", "sleep 1000 & exit 3", stdin=fd, stderr=fd, start_new_session=True).wait() == 143
+        assert (
+            start("-s", "TERM", "sh", "-c", "sleep 1000 & exit 3", stdin=fd, stderr=fd, start_new_session=True).wait()
+            == 143
+        )

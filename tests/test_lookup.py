@@ -35,7 +35,18 @@ def script(path: Path, first_line: str = "#!/bin/sh\n", mode: int = 0o755) -> No
 def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders to be put into PATH, named after what `cmd` is in them, and the reference."""
     root = tmp_path_factory.mktemp("places")
-    kinds = ("good", "good-too", "no-line", "not-executable", "directory", "no-interpreter", "loop", "dangling", "empty", "foreign")
+    kinds = (
+        "good",
+        "good-too",
+        "no-line",
+        "not-executable",
+        "directory",
+        "no-interpreter",
+        "loop",
+        "dangling",
+        "empty",
+        "foreign",
+    )
     for kind in kinds:
         (root / kind).mkdir()
     script(root / "good" / "cmd")
@@ -57,16 +68,32 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def outcome(words: list[str], path: str | None, folder: Path) -> tuple[int, bytes]:
     """Exit code and output of a start with this PATH (None: unset) in this working directory."""
     environment = {} if path is None else {"PATH": path}
-    ended = subprocess.run(words, cwd=folder, env=environment, stdout=-1, stderr=subprocess.DEVNULL, timeout=DEADLINE, check=False)
+    ended = subprocess.run(
+        words, cwd=folder, env=environment, stdout=-1, stderr=subprocess.DEVNULL, timeout=DEADLINE, check=False
+    )
     return ended.returncode, ended.stdout
 
 
-def both(binary: str, places: Path, name: str, path: str | None, folder: str = "missing-too") -> list[tuple[int, bytes]]:
+def both(
+    binary: str, places: Path, name: str, path: str | None, folder: str = "missing-too"
+) -> list[tuple[int, bytes]]:
     where = places / folder if (places / folder).is_dir() else places
     return [outcome([starter, name, "a b", ""], path, where) for starter in (str(places / "execvp"), binary)]
 
 
-KINDS = ["good", "good-too", "no-line", "not-executable", "directory", "loop", "dangling", "empty", "missing", "file-in-the-way", ""]
+KINDS = [
+    "good",
+    "good-too",
+    "no-line",
+    "not-executable",
+    "directory",
+    "loop",
+    "dangling",
+    "empty",
+    "missing",
+    "file-in-the-way",
+    "",
+]
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "foreign"])
@@ -84,7 +111,10 @@ def test_a_name_with_a_slash_is_not_looked_up(binary: str, places: Path, kind: s
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(kinds=st.lists(st.sampled_from(KINDS), max_size=5), folder=st.sampled_from(["good", "no-line", "not-executable", "dangling"]))
+@given(
+    kinds=st.lists(st.sampled_from(KINDS), max_size=5),
+    folder=st.sampled_from(["good", "no-line", "not-executable", "dangling"]),
+)
 def test_any_PATH_with_empty_and_relative_elements(binary: str, places: Path, kinds: list[str], folder: str) -> None:
     """An empty element is the working directory."""
     path = ":".join(kind and str(places / kind) for kind in kinds)
@@ -92,7 +122,9 @@ def test_any_PATH_with_empty_and_relative_elements(binary: str, places: Path, ki
     assert ours == reference
 
 
-@pytest.mark.parametrize("path", ["", ":", "::", ".", ":/nowhere", "/nowhere:", "/nowhere::/nowhere", "../good", "/", "//", "good/.."])
+@pytest.mark.parametrize(
+    "path", ["", ":", "::", ".", ":/nowhere", "/nowhere:", "/nowhere::/nowhere", "../good", "/", "//", "good/.."]
+)
 @pytest.mark.parametrize("folder", ["good", "dangling"])
 def test_an_odd_PATH(binary: str, places: Path, path: str, folder: str) -> None:
     reference, ours = both(binary, places, "cmd", path, folder)
@@ -110,13 +142,17 @@ def test_an_unset_PATH_with_an_empty_environment(start: Starter) -> None:
     assert start.result("-q", "echo", "found", env={}) == (0, "found\n", "")
 
 
-@pytest.mark.parametrize("name", ["", "/", ".", "..", "cmd/", "./cmd/", "x" * 255, "x" * 256, "/" + "x" * 5000, "x" * 5000])
+@pytest.mark.parametrize(
+    "name", ["", "/", ".", "..", "cmd/", "./cmd/", "x" * 255, "x" * 256, "/" + "x" * 5000, "x" * 5000]
+)
 def test_an_odd_name(binary: str, places: Path, name: str) -> None:
     reference, ours = both(binary, places, name, f"{places}/good", "good")
     assert ours == reference
 
 
-def test_a_place_that_may_not_be_searched_is_passed_over_and_remembered(binary: str, places: Path, public: Path) -> None:
+def test_a_place_that_may_not_be_searched_is_passed_over_and_remembered(
+    binary: str, places: Path, public: Path
+) -> None:
     (public / "closed").mkdir(mode=0o700)
     (public / "open").mkdir()
     script(public / "closed" / "cmd")
@@ -127,7 +163,14 @@ def test_a_place_that_may_not_be_searched_is_passed_over_and_remembered(binary: 
     for path in (f"{public}/closed:{public}/open", f"{public}/closed:/nowhere", f"{public}/open:{public}/closed"):
         for name in ("run", "execvp"):
             ended = subprocess.run(
-                [public / name, "cmd"], env={"PATH": path}, stdout=-1, stderr=-3, user=65534, group=65534, timeout=DEADLINE, check=False
+                [public / name, "cmd"],
+                env={"PATH": path},
+                stdout=-1,
+                stderr=-3,
+                user=65534,
+                group=65534,
+                timeout=DEADLINE,
+                check=False,
             )
             found.append((ended.returncode, ended.stdout.partition(b"|")[0]))
     assert found[::2] == found[1::2] == [(0, b"open\n"[:4]), (126, b""), (0, b"open")]
@@ -145,9 +188,13 @@ def test_a_missing_interpreter_does_not_end_the_search(binary: str, places: Path
     assert ours[0] == 0
 
 
-@pytest.mark.parametrize("duplicate", [["PATH=/nowhere", "PATH=/bin"], ["PATH=/bin", "PATH=/nowhere"], ["XPATH=/bin", "PATHX=/bin"]])
+@pytest.mark.parametrize(
+    "duplicate", [["PATH=/nowhere", "PATH=/bin"], ["PATH=/bin", "PATH=/nowhere"], ["XPATH=/bin", "PATHX=/bin"]]
+)
 def test_of_two_PATHs_the_first_counts(start: Starter, binary: str, places: Path, duplicate: list[str]) -> None:
-    program = "import sys; from probe import execute; execute([w.encode() for w in sys.argv[3:]], [e.encode() for e in sys.argv[1:3]])"
+    program = (
+        "import os, sys; from probe import execute; w = [os.fsencode(a) for a in sys.argv[1:]]; execute(w[2:], w[:2])"
+    )
     codes = [
         subprocess.run(
             [sys.executable, "-c", program, *duplicate, starter, "echo"],
@@ -163,7 +210,7 @@ def test_of_two_PATHs_the_first_counts(start: Starter, binary: str, places: Path
 
 
 def test_the_name_that_the_command_is_given_is_the_word_itself(start: Starter, tmp_path: Path) -> None:
-    compile_c('#include <stdio.h>\nint main(int c, char **v) { (void)c; puts(v[0]); return 0; }', tmp_path / "cmd")
+    compile_c("#include <stdio.h>\nint main(int c, char **v) { (void)c; puts(v[0]); return 0; }", tmp_path / "cmd")
     assert start.result("cmd", env={"PATH": f"{tmp_path}"})[1] == "cmd\n"
     assert start.result("./cmd", cwd=tmp_path)[1] == "./cmd\n"
     assert os.fspath(tmp_path) in start.result(str(tmp_path / "cmd"))[1]

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from harness import Starter, alive, children, state, wait_until, waiting_for
 
-# A daemon as in daemon(7): its parent has ended, it has a session of its own, and says its pid in a file. It takes note of
-# each signal in that file, but for those that end it.
+# A daemon as in daemon(7): its parent has ended, and it has a session of its own. It writes its pid into a file, and
+# each signal that it gets; some of them end it.
 DAEMON = """
 import os, signal, sys, time
 path, deadly, code, depth = sys.argv[1], set(map(int, sys.argv[2].split(","))), int(sys.argv[3]), int(sys.argv[4])
@@ -65,7 +65,9 @@ def note(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["INT", "TERM", "KILL", "QUIT", "HUP", "USR1", "USR2"])
-def test_with_s_the_signal_is_sent_to_all_that_remain_when_the_command_ends(start: Starter, note: Path, name: str) -> None:
+def test_with_s_the_signal_is_sent_to_all_that_remain_when_the_command_ends(
+    start: Starter, note: Path, name: str
+) -> None:
     signum = signal.Signals[f"SIG{name}"]
     code, _, log = start.result("-s", name, *daemon(note, str(int(signum)), 5))
     assert code == (137 if name == "KILL" else 5), log
@@ -95,7 +97,9 @@ def test_with_s_the_end_of_a_re_parented_process_ends_the_command(start: Starter
 
 
 def test_with_s_the_end_of_a_process_that_was_not_re_parented_is_its_parent_s_business(start: Starter) -> None:
-    started = start("-s", "TERM", "sh", "-c", 'true; (exit 9); sh -c "exit 3"; shift; exec "$@"', "sh", "", *waiting_for("USR1", 2))
+    started = start(
+        "-s", "TERM", "sh", "-c", 'true; (exit 9); sh -c "exit 3"; shift; exec "$@"', "sh", "", *waiting_for("USR1", 2)
+    )
     started.wait_out("ready")
     started.send(signal.SIGUSR1)
     assert started.wait() == 2
@@ -194,14 +198,20 @@ def test_s_KILL_is_repeated_likewise(start: Starter, note: Path) -> None:
 
 
 def test_KILL_also_ends_what_is_stopped(start: Starter, note: Path) -> None:
-    started = start("-s", "TERM", "-t", "0.2", "sh", "-c", "sleep 1000 & kill -STOP $!; read line; exit 0", stdin=subprocess.PIPE)
-    sleeper = wait_until(lambda: children(children(started.pid)[0]), "the sleeper is there")[0]
+    started = start(
+        "-s", "TERM", "-t", "0.2", "sh", "-c", "sleep 1000 & kill -STOP $!; read line; exit 0", stdin=subprocess.PIPE
+    )
+    sleeper = wait_until(
+        lambda: [pid for child in children(started.pid) for pid in children(child)], "the sleeper is there"
+    )[0]
     wait_until(lambda: state(sleeper) == "T", "it is stopped")
     started.process.communicate(b"go\n")
     assert started.wait() == 137
 
 
-def test_the_signal_reaches_the_command_and_each_daemon_in_its_own_session_once(start: Starter, note: Path, tmp_path: Path) -> None:
+def test_the_signal_reaches_the_command_and_each_daemon_in_its_own_session_once(
+    start: Starter, note: Path, tmp_path: Path
+) -> None:
     second = tmp_path / "second"
     script = 'python3 -S -c "$0" "$1" 12 1 1; python3 -S -c "$0" "$2" 12 1 1; (exit 4) & wait; exit 0'
     started = start("-s", "USR1", "sh", "-c", script, DAEMON, str(note), str(second))
@@ -282,7 +292,9 @@ def test_run_exits_at_once_without_an_interpreter_tear_down(binary: str, tmp_pat
     """After the last line of the log there is exit_group(2), and nothing else."""
     trace = tmp_path / "trace"
     assert Starter("strace", tmp_path)("-qq", "-o", str(trace), binary, "sh", "-c", "exit 3").wait() == 3
-    calls = [line.partition("(")[0] for line in trace.read_text().splitlines() if "(" in line and not line.startswith("---")]
+    calls = [
+        line.partition("(")[0] for line in trace.read_text().splitlines() if "(" in line and not line.startswith("---")
+    ]
     assert calls[-2:] == ["write", "exit_group"]
 
 

@@ -1,0 +1,57 @@
+"""Which binary is tested, and what every test file needs to start it. See harness.py for the tools."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness import Starter
+from probe import Probe
+
+pytest_plugins = ["engine", "extension"]
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --binary: the same tests run against any binary."""
+    parser.addoption("--binary", default=str(ROOT / "dist" / "run"), help="the `run` to test (default: dist/run)")
+
+
+@pytest.fixture(scope="session")
+def binary(request: pytest.FixtureRequest) -> str:
+    """The path of the binary under test."""
+    path = Path(request.config.getoption("--binary")).absolute()
+    if not path.exists():
+        pytest.exit(f"{path} is not there: type 'make build', or name another with --binary", 2)
+    return str(path)
+
+
+@pytest.fixture
+def start(binary: str, tmp_path: Path) -> Iterator[Starter]:
+    """Start the binary, as often as a test likes; whatever is left is killed at the end."""
+    starter = Starter(binary, tmp_path)
+    yield starter
+    starter.kill_all()
+
+
+@pytest.fixture(scope="session")
+def probe(binary: str, tmp_path_factory: pytest.TempPathFactory) -> Probe:
+    """A program that writes down what it was given."""
+    return Probe(tmp_path_factory.mktemp("probe"), binary)
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that every user may enter, unlike tmp_path."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.fixture(autouse=True)
+def clean_up() -> Iterator[None]:
+    """Kill whatever a test has left, also of a Starter that it has made itself."""
+    yield
+    while Starter.made:
+        Starter.made.pop().kill_all()

@@ -1,0 +1,121 @@
+"""SPEC.md, "Bad days": small resource limits, huge command lines, and system calls that fail."""
+
+import re
+import resource
+from pathlib import Path
+
+import pytest
+from harness import Starter
+
+ONE_ERROR = re.compile(r"run: \[error\] [^\n]+\n")
+ORPHANS = ("sh", "-c", "( (exit 5) & ); exit 3")
+
+
+def limited(kind: int, amount: int) -> None:
+    """A setup: a limit of our own."""
+    resource.setrlimit(kind, (amount, amount))
+
+
+@pytest.mark.parametrize(
+    "amount", [*range(8_000_000, 9_400_000, 200_000), *range(9_400_000, 9_800_000, 50_000), 12_000_000, 16_000_000]
+)
+def test_little_memory_is_enough_or_an_error_in_one_line(start: Starter, tmp_path: Path, amount: int) -> None:
+    """Less than the size of the binary and the kernel itself cannot execute it."""
+    marker = tmp_path / "marker"
+    script = f"echo >{marker}"
+    started = start("-q", "sh", "-c", script, preexec_fn=lambda: limited(resource.RLIMIT_AS, amount))
+    code, log = started.wait(20), started.log()
+    if code == 125:
+        assert ONE_ERROR.fullmatch(log)
+        assert not marker.exists()
+    else:
+        assert (code, log, marker.exists()) == (0, "", True)
+
+
+@pytest.mark.parametrize(
+    "kind", ["RLIMIT_DATA", "RLIMIT_STACK", "RLIMIT_MEMLOCK", "RLIMIT_SIGPENDING", "RLIMIT_FSIZE", "RLIMIT_CORE"]
+)
+def test_other_small_limits(start: Starter, kind: str) -> None:
+    amount = {"RLIMIT_DATA": 6_000_000, "RLIMIT_STACK": 200_000}.get(kind, 0)
+    code, _, log = start.result(
+        "-qq", "sh", "-c", "( (exit 5) & ); exit 3", preexec_fn=lambda: limited(getattr(resource, kind), amount)
+    )
+    assert (code, log) == (5, "")
+
+
+@pytest.mark.parametrize("limit", [0, 1, 2, 3, 4, 8])
+def test_few_open_files(start: Starter, limit: int, tmp_path: Path) -> None:
+    """With fewer than 4 a dynamically linked command cannot start, but `run` can."""
+    code, _, log = start.result("-v", preexec_fn=lambda: limited(resource.RLIMIT_NOFILE, limit))
+    assert (code, log) == (0, "")
+    if limit >= 4:
+        setup = lambda: limited(resource.RLIMIT_NOFILE, limit)  # noqa: E731
+        assert start.result("-s", "TERM", "sh", "-c", "setsid sleep 1000 & exit 0", preexec_fn=setup)[0] == 143
+    else:
+        code, _, log = start.result("-q", "/bin/true", preexec_fn=lambda: limited(resource.RLIMIT_NOFILE, limit))
+        assert code in (0, 127)
+        assert "run: " not in log
+
+
+@pytest.mark.parametrize(
+    "words", [["x" * 130_000] * 10, ["x"] * 100_000, [""] * 150_000], ids=["long", "many", "empty"]
+)
+def test_a_huge_list_of_arguments(start: Starter, words: list[str]) -> None:
+    started = start("-q", "sh", "-c", "echo $#", "sh", *words)
+    assert started.wait(20) == 0
+    assert started.out() == f"{len(words)}\n"
+
+
+def test_an_empty_list_of_arguments(start: Starter, binary: str, tmp_path: Path) -> None:
+    """argv[0] itself missing: since Linux 5.18 the kernel makes it an empty string."""
+    program = (
+        "import ctypes, sys; n = (ctypes.c_char_p * 1)(None); ctypes.CDLL(None).execve(sys.argv[1].encode(), n, n)"
+    )
+    code, _, log = Starter("python3", tmp_path).result("-c", program, binary)
+    assert code == 125
+    assert ONE_ERROR.fullmatch(log)
+
+
+FAULTS = [
+    "prctl:error=EINVAL:when=2",
+    "setpgid:error=EPERM",
+    "setpgid:error=EACCES",
+    "close_range:error=ENOSYS",
+    "openat,open:error=EMFILE:when=1+",
+    "openat,open:error=ENOENT:when=1+",
+    "openat,open:error=EACCES:when=2+",
+    "ioctl:error=ENOTTY",
+    "ioctl:error=EIO",
+    "fstat,newfstatat,stat:error=EACCES",
+    "pwritev2,pwritev,writev:error=ENOSYS",
+    "write:error=EINTR:when=1",
+    "write:error=EAGAIN:when=1",
+    "rt_sigtimedwait:error=EINTR:when=1",
+    "getrandom:error=ENOSYS",
+    "getpgid,getpgrp:error=ESRCH",
+    "readlink:error=ENOENT",
+    "clock_gettime:error=EINVAL",
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_system_call_that_fails_is_no_traceback_and_no_hang(binary: str, tmp_path: Path, fault: str) -> None:
+    """Without -f: it fails in `run` itself, not in the command."""
+    tracer = Starter("strace", tmp_path)
+    calls = "?" + fault.partition(":")[0].replace(",", ",?")
+    inject = f"inject={calls}:{fault.partition(':')[2]}"
+    code, _, log = tracer.result("-qq", "-o", "/dev/null", "-e", inject, binary, *ORPHANS)
+    assert "Traceback" not in log and "internal" not in log, log
+    assert code == 5 or (code == 125 and "[error]" in log), log
+
+
+@pytest.mark.parametrize(
+    "call", ["mmap", "mprotect", "munmap", "rt_sigaction", "rt_sigprocmask", "sigaltstack", "set_tid_address"]
+)
+@pytest.mark.parametrize("when", [1, 2, 3, 5, 8])
+def test_a_start_that_fails_is_no_traceback(binary: str, tmp_path: Path, call: str, when: int) -> None:
+    tracer = Starter("strace", tmp_path)
+    inject = f"inject={call}:error=ENOMEM:when={when}"
+    code, _, log = tracer.result("-qq", "-o", "/dev/null", "-e", inject, binary, *ORPHANS)
+    assert "Traceback" not in log, log
+    assert code in (5, 125, 127), log
