@@ -190,6 +190,9 @@ class Images:
     def build(self, kit: str, *words: str) -> str:
         """Call `docker build` with one of the two builders, once for the same words; return the image's name."""
         if (kit, *words) not in self._built:
+            if kit == CLASSIC and "--target" not in words:
+                # It keeps the first stage as an image without a name: give it one, by which it can be removed.
+                self.build(kit, "--target", "builder", *words)
             name = unique_name()
             self._all.append(name)
             options = ["--network", "host", "--tag", name, *(["--force-rm"] if kit == CLASSIC else [])]
