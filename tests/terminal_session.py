@@ -6,6 +6,7 @@ import resource
 import signal
 import struct
 import subprocess
+import sys
 import termios
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,18 @@ from pathlib import Path
 from harness import DEADLINE, children, state, wait_until
 
 INTERRUPT, QUIT, SUSPEND, END_OF_FILE, STOP_OUTPUT, START_OUTPUT = "\x03", "\x1c", "\x1a", "\x04", "\x13", "\x11"
+
+READER = """
+import os, signal
+signal.signal(signal.SIGCONT, lambda *_: os.write(1, b"continued\\n"))
+signal.signal(signal.SIGWINCH, lambda *_: print(*os.get_terminal_size(0)))
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.write(1, b"ready\\n")
+while line := os.read(0, 100):
+    os.write(1, b"got=" + line)
+"""
+READING = [sys.executable, "-I", "-S", "-u", "-c", READER]
+"""A command that says what it reads, that it was continued, and the window's size when that changes."""
 
 
 class Session:

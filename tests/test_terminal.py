@@ -5,25 +5,12 @@ What an interactive shell makes of it is in test_job_control.py.
 
 import os
 import signal
-import sys
 import termios
 from pathlib import Path
 
 from harness import Starter, alive, children, state, wait_until
 from recording import RECORDER
-from terminal_session import END_OF_FILE, INTERRUPT, QUIT, STOP_OUTPUT, SUSPEND, descendant, members, session
-
-READER = """
-import os, signal
-signal.signal(signal.SIGCONT, lambda *_: os.write(1, b"continued\\n"))
-signal.signal(signal.SIGWINCH, lambda *_: print(*os.get_terminal_size(0)))
-signal.signal(signal.SIGINT, signal.SIG_DFL)
-os.write(1, b"ready\\n")
-while line := os.read(0, 100):
-    os.write(1, b"got=" + line)
-"""
-READING = [sys.executable, "-I", "-S", "-u", "-c", READER]
-"""A command that says what it reads, that it was continued, and the window's size when that changes."""
+from terminal_session import END_OF_FILE, INTERRUPT, QUIT, READING, STOP_OUTPUT, SUSPEND, descendant, members, session
 
 
 def only_child(pid: int) -> int:
