@@ -108,14 +108,17 @@ class Session:
         self._master = -1
 
     def end(self) -> None:
-        """Hang up, and kill what is left of the session."""
-        if self._master >= 0:
-            self.hang_up()
-        for pid in members(self.pid):
+        """Kill what is left of the session, and what descends from it, and hang up."""
+        left = members(self.pid)
+        for pid in left:
+            left += [child for child in children(pid) if child not in left]
+        for pid in left:
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
+        if self._master >= 0:
+            self.hang_up()
         self.leader.wait(DEADLINE)
 
 
