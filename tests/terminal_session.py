@@ -81,6 +81,14 @@ class Session:
         new, self._seen = self._shown[self._seen : end], end
         return new
 
+    def expect_prompt(self) -> None:
+        """Expect that the shell shows its prompt, has the terminal, and can read."""
+        self.expect("> ")
+        self.wait_foreground(self.pid)
+        self.line("echo read$((40 + 2))able")
+        self.expect("read42able")
+        self.expect("> ")
+
     def _read(self) -> str:
         try:
             while data := os.read(self._master, 65536):
@@ -144,6 +152,11 @@ def members(session_id: int) -> list[int]:
         except ProcessLookupError:
             pass
     return found
+
+
+def only_child(pid: int) -> int:
+    """Wait until a process has a child; return its pid."""
+    return wait_until(lambda: children(pid), f"{pid} has a child")[0]
 
 
 def descendant(pid: int, name: str) -> int:

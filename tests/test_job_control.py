@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from harness import alive, state, wait_until
-from terminal_session import END_OF_FILE, INTERRUPT, QUIT, SUSPEND, Session, descendant, session
+from terminal_session import END_OF_FILE, INTERRUPT, QUIT, SUSPEND, Session, descendant, only_child, session
 
 
 @pytest.fixture
@@ -24,16 +24,8 @@ def wait_sleep(shell: Session) -> int:
 
 
 def wait_state(pid: int, letter: str) -> None:
+    """Wait until a process is in this state, a letter of proc(5)."""
     wait_until(lambda: state(pid) == letter, f"{pid} is in state {letter}")
-
-
-def expect_prompt(shell: Session) -> None:
-    """The shell shows its prompt, has the terminal, and can read."""
-    shell.expect("> ")
-    shell.wait_foreground(shell.pid)
-    shell.line("echo read$((40 + 2))able")
-    shell.expect("read42able")
-    shell.expect("> ")
 
 
 @pytest.mark.parametrize(("typed", "code"), [(INTERRUPT, 130), (QUIT, 131)], ids=["interrupt", "quit"])
@@ -42,7 +34,7 @@ def test_interrupt_and_quit_act_on_the_command(bash: Session, binary: str, typed
     sleep = wait_sleep(bash)
     bash.type(typed)
     bash.expect(f"code={code}")
-    expect_prompt(bash)
+    bash.expect_prompt()
     assert not alive(sleep)
 
 
@@ -54,7 +46,7 @@ def test_interrupt_and_quit_act_on_the_command(bash: Session, binary: str, typed
 def test_the_shell_gets_its_prompt_back_when_run_ends(bash: Session, binary: str, command: str, code: int) -> None:
     bash.line(f"{binary} {command}; echo code=$?")
     bash.expect(f"code={code}")
-    expect_prompt(bash)
+    bash.expect_prompt()
 
 
 def test_suspend_gives_the_shell_its_prompt_back_and_fg_continues_the_command(bash: Session, binary: str) -> None:
@@ -63,7 +55,7 @@ def test_suspend_gives_the_shell_its_prompt_back_and_fg_continues_the_command(ba
     for _ in range(3):
         bash.type(SUSPEND)
         bash.expect("Stopped")
-        expect_prompt(bash)
+        bash.expect_prompt()
         assert state(sleep) == "T"
         bash.line("jobs")
         bash.expect("[1]+")
@@ -72,27 +64,27 @@ def test_suspend_gives_the_shell_its_prompt_back_and_fg_continues_the_command(ba
         bash.wait_foreground(os.getpgid(sleep))
         wait_state(sleep, "S")
     bash.type(INTERRUPT)
-    expect_prompt(bash)
+    bash.expect_prompt()
     assert not alive(sleep)
 
 
 def test_bg_continues_the_command_without_the_terminal(bash: Session, binary: str) -> None:
     bash.line(f"{binary} -q sleep 600")
     sleep = wait_sleep(bash)
-    run = descendant(bash.pid, Path(binary).name)
+    run = only_child(bash.pid)
     bash.type(SUSPEND)
     bash.expect("Stopped")
     bash.expect("> ")
     bash.line("bg")
     wait_state(sleep, "S")
-    expect_prompt(bash)
+    bash.expect_prompt()
     bash.type(INTERRUPT)
-    expect_prompt(bash)
+    bash.expect_prompt()
     assert alive(sleep)
     bash.line("fg")
     bash.wait_foreground(run)
     bash.type(INTERRUPT)
-    expect_prompt(bash)
+    bash.expect_prompt()
     assert not alive(sleep)
 
 
@@ -113,7 +105,7 @@ def test_a_command_in_the_background_that_reads_is_stopped_until_fg(bash: Sessio
     bash.expect("twice")
     bash.expect("twice")
     bash.type(END_OF_FILE)
-    expect_prompt(bash)
+    bash.expect_prompt()
 
 
 def test_a_command_that_was_brought_to_the_foreground_while_it_ran_reads_the_terminal(
@@ -124,34 +116,34 @@ def test_a_command_that_was_brought_to_the_foreground_while_it_ran_reads_the_ter
     os.mkfifo(gate)
     bash.line(f"{binary} -q sh -c 'read open < {gate}; read word; echo got=$word' &")
     bash.expect("> ")
-    run = descendant(bash.pid, Path(binary).name)
+    run = only_child(bash.pid)
     descendant(run, "sh")
     bash.line("fg")
     bash.wait_foreground(run)
     gate.write_text("open\n")
     bash.line("something")
     bash.expect("got=something", 10)
-    expect_prompt(bash)
+    bash.expect_prompt()
 
 
 def test_a_job_in_the_background_leaves_the_terminal_to_the_shell_when_it_ends(bash: Session, binary: str) -> None:
     bash.line(f"{binary} -q sleep 600 &")
     sleep = descendant(bash.pid, "sleep")
-    expect_prompt(bash)
+    bash.expect_prompt()
     os.kill(sleep, 15)
     bash.line("wait %1; echo code=$?")
     bash.expect("code=143")
-    expect_prompt(bash)
+    bash.expect_prompt()
 
 
 def test_with_daemons_left_the_terminal_is_runs_and_interrupt_reaches_them(bash: Session, binary: str) -> None:
     bash.line(f"{binary} -q -d -s TERM setsid -f sleep 600; echo code=$?")
     sleep = descendant(bash.pid, "sleep")
-    run = descendant(bash.pid, Path(binary).name)
+    run = only_child(bash.pid)
     bash.wait_foreground(run)
     bash.type(INTERRUPT)
     bash.expect("code=130")
-    expect_prompt(bash)
+    bash.expect_prompt()
     assert not alive(sleep)
 
 
@@ -168,13 +160,13 @@ def test_in_a_script_the_whole_job_is_suspended_and_continued(bash: Session, bin
     for _ in range(2):
         bash.type(SUSPEND)
         bash.expect("Stopped")
-        expect_prompt(bash)
+        bash.expect_prompt()
         bash.line("fg")
         bash.wait_foreground(os.getpgid(sleep))
         wait_state(sleep, "S")
     bash.type(INTERRUPT)
     bash.expect("after=130")
-    expect_prompt(bash)
+    bash.expect_prompt()
 
 
 def test_a_script_can_read_the_terminal_after_run_has_ended(bash: Session, binary: str, tmp_path: Path) -> None:
@@ -182,7 +174,7 @@ def test_a_script_can_read_the_terminal_after_run_has_ended(bash: Session, binar
     descendant(bash.pid, "bash")
     bash.line("something")
     bash.expect("got=something")
-    expect_prompt(bash)
+    bash.expect_prompt()
 
 
 def test_a_pipeline_is_suspended_continued_and_interrupted(bash: Session, binary: str) -> None:
@@ -191,12 +183,12 @@ def test_a_pipeline_is_suspended_continued_and_interrupted(bash: Session, binary
     sleep = wait_sleep(bash)
     bash.type(SUSPEND)
     bash.expect("Stopped")
-    expect_prompt(bash)
+    bash.expect_prompt()
     bash.line("fg")
     bash.wait_foreground(os.getpgid(sleep))
     wait_state(sleep, "S")
     bash.type(INTERRUPT)
-    expect_prompt(bash)
+    bash.expect_prompt()
     assert not alive(sleep)
 
 
@@ -207,7 +199,7 @@ def test_the_first_command_of_a_pipeline_reads_the_terminal(bash: Session, binar
     bash.line("hello")
     bash.type(END_OF_FILE)
     bash.expect("HELLO")
-    expect_prompt(bash)
+    bash.expect_prompt()
 
 
 def test_interrupt_reaches_a_command_at_the_end_of_a_pipeline(bash: Session, binary: str) -> None:
@@ -215,7 +207,7 @@ def test_interrupt_reaches_a_command_at_the_end_of_a_pipeline(bash: Session, bin
     descendant(bash.pid, "sleep")
     bash.type(INTERRUPT)
     bash.expect("code=130")
-    expect_prompt(bash)
+    bash.expect_prompt()
 
 
 def test_a_stop_that_the_terminal_did_not_send_is_not_runs_business(bash: Session, binary: str) -> None:
@@ -228,7 +220,7 @@ def test_a_stop_that_the_terminal_did_not_send_is_not_runs_business(bash: Sessio
     assert bash.foreground == os.getpgid(sleep)
     bash.type(INTERRUPT)
     bash.expect("code=130")
-    expect_prompt(bash)
+    bash.expect_prompt()
 
 
 def test_the_shell_continues_a_job_with_kill(bash: Session, binary: str) -> None:
@@ -236,10 +228,10 @@ def test_the_shell_continues_a_job_with_kill(bash: Session, binary: str) -> None
     sleep = wait_sleep(bash)
     bash.type(SUSPEND)
     bash.expect("Stopped")
-    expect_prompt(bash)
+    bash.expect_prompt()
     bash.line("kill -CONT %1")
     wait_state(sleep, "S")
-    expect_prompt(bash)
+    bash.expect_prompt()
     bash.line("kill %1; wait; echo ended")
     bash.expect("ended")
     wait_until(lambda: not alive(sleep), "sleep ended")
@@ -257,13 +249,13 @@ def test_suspend_acts_on_the_command_where_runs_own_group_has_the_terminal(
         sleep = descendant(bash.pid, "sleep")
         bash.expect("> ")
         bash.line("fg")
-        bash.wait_foreground(os.getpgid(descendant(bash.pid, Path(binary).name)))
+        bash.wait_foreground(os.getpgid(only_child(bash.pid)))
     bash.type(SUSPEND)
     bash.expect("Stopped", 10)
-    expect_prompt(bash)
+    bash.expect_prompt()
     assert state(sleep) == "T"
     bash.line("fg")
     wait_state(sleep, "S")
     bash.type(INTERRUPT)
-    expect_prompt(bash)
+    bash.expect_prompt()
     assert not alive(sleep)

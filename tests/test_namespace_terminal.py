@@ -22,15 +22,6 @@ def bash() -> Iterator[Session]:
         yield started
 
 
-def expect_prompt(shell: Session) -> None:
-    """The shell shows its prompt, has the terminal, and can read."""
-    shell.expect("> ")
-    shell.wait_foreground(shell.pid)
-    shell.line("echo read$((40 + 2))able")
-    shell.expect("read42able")
-    shell.expect("> ")
-
-
 @pytest.mark.parametrize("unshare", [UNSHARE, f"{UNSHARE} --mount-proc"], ids=["outer_proc", "own_proc"])
 def test_in_the_foreground_the_command_reads_the_terminal(bash: Session, binary: str, unshare: str) -> None:
     bash.line(f"{unshare} {binary} -q cat; echo code=$?")
@@ -42,7 +33,7 @@ def test_in_the_foreground_the_command_reads_the_terminal(bash: Session, binary:
         bash.expect(word)
     bash.type(END_OF_FILE)
     bash.expect("code=0")
-    expect_prompt(bash)
+    bash.expect_prompt()
 
 
 def test_in_the_foreground_interrupt_acts_on_the_command(bash: Session, binary: str) -> None:
@@ -51,33 +42,33 @@ def test_in_the_foreground_interrupt_acts_on_the_command(bash: Session, binary: 
     bash.wait_foreground(os.getpgid(sleep))
     bash.type(INTERRUPT)
     bash.expect("code=130")
-    expect_prompt(bash)
+    bash.expect_prompt()
     assert not alive(sleep)
 
 
 def test_in_the_background_the_terminal_is_not_stolen(bash: Session, binary: str) -> None:
     bash.line(f"{UNSHARE} {binary} -q sleep 600 &")
     sleep = descendant(bash.pid, "sleep")
-    expect_prompt(bash)
+    bash.expect_prompt()
     assert alive(sleep)
     os.kill(sleep, 15)
     bash.line("wait %1; echo code=$?")
     bash.expect("code=143")
-    expect_prompt(bash)
+    bash.expect_prompt()
 
 
 def test_a_command_in_the_background_that_reads_waits_for_fg(bash: Session, binary: str) -> None:
     bash.line(f"{UNSHARE} {binary} -q cat &")
     cat = descendant(bash.pid, "cat")
     wait_until(lambda: state(cat) == "T", "cat is stopped")
-    expect_prompt(bash)
+    bash.expect_prompt()
     bash.line("fg")
     bash.wait_foreground(os.getpgid(cat))
     bash.line("something")
     bash.expect("something")
     bash.expect("something")
     bash.type(END_OF_FILE)
-    expect_prompt(bash)
+    bash.expect_prompt()
 
 
 def test_suspended_and_continued_by_fg_the_command_reads_the_terminal(
@@ -90,13 +81,13 @@ def test_suspended_and_continued_by_fg_the_command_reads_the_terminal(
     for word in ("one", "two"):
         bash.type(SUSPEND)
         bash.expect("Stopped")
-        expect_prompt(bash)
+        bash.expect_prompt()
         bash.line("fg")
         bash.expect("continued")
         bash.line(word)
         bash.expect(f"got={word}")
     bash.type(END_OF_FILE)
-    expect_prompt(bash)
+    bash.expect_prompt()
 
 
 def test_PID_1_that_leads_the_session_continues_a_suspended_command(binary: str) -> None:
@@ -142,4 +133,4 @@ def test_in_the_foreground_an_interactive_shell_has_job_control(bash: Session, b
     bash.expect("in ")
     bash.line("exit 5")
     bash.expect("code=5")
-    expect_prompt(bash)
+    bash.expect_prompt()

@@ -10,13 +10,18 @@ from pathlib import Path
 
 from harness import Starter, alive, children, state, wait_until
 from recording import RECORDER
-from terminal_session import END_OF_FILE, INTERRUPT, QUIT, READING, STOP_OUTPUT, SUSPEND, descendant, members, session
-
-
-def only_child(pid: int) -> int:
-    """Wait until a process has a child; return its pid."""
-    return wait_until(lambda: children(pid), f"{pid} has a child")[0]
-
+from terminal_session import (
+    END_OF_FILE,
+    INTERRUPT,
+    QUIT,
+    READING,
+    STOP_OUTPUT,
+    SUSPEND,
+    descendant,
+    members,
+    only_child,
+    session,
+)
 
 # -- Foreground -------------------------------------------------------------------------------------------------------
 
@@ -100,7 +105,7 @@ def test_everything_ends_when_the_terminal_of_a_session_led_by_run_is_hung_up(bi
 def test_everything_ends_when_the_terminal_of_an_interactive_shell_is_hung_up(binary: str) -> None:
     with session() as bash:
         bash.line(f"{binary} -q sh -c 'setsid -f sleep 600; exec sleep 601'")
-        run = descendant(bash.pid, Path(binary).name)
+        run = only_child(bash.pid)
         wait_until(lambda: len(children(run)) == 2, "the daemon is adopted")
         pids = children(run)
         wait_until(lambda: {Path(f"/proc/{pid}/comm").read_text() for pid in pids} == {"sleep\n"}, "both sleep")
@@ -131,7 +136,7 @@ def test_the_controlling_terminal_is_left_alone_when_stdin_is_another(binary: st
     try:
         with session() as bash:
             bash.line(f"{binary} -q cat < {os.ttyname(slave)}")
-            run = descendant(bash.pid, Path(binary).name)
+            run = only_child(bash.pid)
             cat = descendant(run, "cat")
             assert bash.foreground == run
             os.write(master, b"something\n")
