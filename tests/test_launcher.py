@@ -263,15 +263,22 @@ def test_the_environment_is_the_same_to_the_byte(launch: Starter, show: Path) ->
     assert (empty.returncode, empty.stdout, empty.stderr) == (7, b"", b"")
 
 
-def test_a_limit_of_the_file_size_and_the_umask_are_the_commands(launch: Starter, tmp_path: Path) -> None:
+def test_limits_of_files_and_the_umask_are_the_commands(launch: Starter, tmp_path: Path) -> None:
     def setup() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (7, 1000))
         os.umask(0o777)
 
-    code, out, _ = launch.result(
-        "sh", "-c", "ulimit -f; umask", preexec_fn=setup, env={**os.environ, "TMPDIR": str(tmp_path)}
-    )
-    assert (code, out.split()) == (0, ["8", "0777"])
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    script = "ulimit -f; umask; ulimit -n; ulimit -Hn"
+    code, out, _ = launch.result("sh", "-c", script, preexec_fn=setup, env=environment)
+    assert (code, out.split()) == (0, ["8", "0777", "7", "1000"])
+
+
+def test_where_too_few_files_may_be_open_it_says_so(launch: Starter) -> None:
+    limit = (8, 8)
+    code, _, err = launch.result("true", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, limit))
+    assert (code, err) == (125, "run: [error] cannot start: cannot make a memfd: Too many open files\n")
 
 
 # One process, and nothing left
@@ -281,7 +288,7 @@ def test_the_process_that_was_started_is_the_only_one(launch: Starter) -> None:
     started = launch("-q", "sleep", "1000")
     wait_until(lambda: children(started.pid), "the command was started")
     assert len(children(started.pid)) == 1
-    assert status(started.pid)["Name"] == "run"
+    assert status(started.pid)["Name"] == Path(launch.binary).name[:15]
     assert Path(f"/proc/{started.pid}/cmdline").read_bytes() == os.fsencode(f"{launch.binary}\0-q\0sleep\0001000\0")
 
 

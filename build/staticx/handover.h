@@ -3,6 +3,7 @@
 #define HANDOVER_H
 
 #include <stdint.h>
+#include <sys/resource.h>
 
 /* The environment variable that holds the number of that file's descriptor. */
 #define HANDOVER_VARIABLE "_RUN_HANDOVER"
@@ -15,6 +16,9 @@ struct handover {
     uint64_t magic;
     uint64_t mask;    /* the signals that were blocked when the launcher was started */
     uint64_t ignored; /* those that were ignored */
+    uint32_t umask;
+    struct rlimit file_size, open_files;
+    char name[16]; /* of the process: PR_SET_NAME of prctl(2) */
     int32_t directory_fd;
     char directory[LONGEST_PATH]; /* the private directory, to be removed with all that is in it */
     uint32_t file_count;

@@ -2,7 +2,7 @@
  * The launcher: takes the place of staticx's bootloader, and reads the archive that staticx made.
  *
  * It becomes the program, execve(2), and never forks. Each file of the archive goes into a memfd, which can be executed
- * wherever file systems are mounted noexec, or full. The dynamic loader finds them by name, through symbolic links in a
+ * wherever file systems are mounted noexec, or full. The dynamic loader finds them by name, by symbolic links in a
  * private directory. The program removes that directory and closes the memfds first of all (takeover.c).
  * LD_PRELOAD and its kin are meant for the command, and may be for another C library: the bundle's own dynamic loader
  * sees none of the environment, which travels in a memfd too.
@@ -21,8 +21,8 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
-#include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -269,17 +269,18 @@ int main(__attribute__((unused)) int argc, char **argv, char **environment)
     const char *parents[] = {getenv("TMPDIR"), "/tmp", "/dev/shm", "/run", "/var/tmp", "/."};
     enum { PARENTS = sizeof parents / sizeof *parents };
     char path[2 * LONGEST_PATH], library_path[2 * LONGEST_PATH], variable[64];
-    struct rlimit limit;
     uint64_t expected;
     int fd = above_stderr(open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
 
     if (fd < 0 && (fd = above_stderr(open((const char *)getauxval(AT_EXECFN), O_RDONLY | O_CLOEXEC))) < 0)
         fail("cannot read its own file: ", strerror(errno)); /* neither by /proc, nor by the name that was executed */
-
-    getrlimit(RLIMIT_FSIZE, &limit);
-    setrlimit(RLIMIT_FSIZE, &(struct rlimit){limit.rlim_max, limit.rlim_max}); /* it holds for memfds, too */
-    mode_t mask = umask(077);
-
+    /* These are the command's, and would be in the way of memfds: takeover.c gives them back. */
+    handover.umask = umask(077);
+    getrlimit(RLIMIT_FSIZE, &handover.file_size);
+    getrlimit(RLIMIT_NOFILE, &handover.open_files);
+    setrlimit(RLIMIT_FSIZE, &(struct rlimit){handover.file_size.rlim_max, handover.file_size.rlim_max});
+    setrlimit(RLIMIT_NOFILE, &(struct rlimit){handover.open_files.rlim_max, handover.open_files.rlim_max});
+    prctl(PR_GET_NAME, handover.name);
     read_archive(fd, section(fd, ".staticx.archive"));
     if (!read_at(fd, section(fd, ".run.checksum").sh_offset, &expected, sizeof expected) ||
         expected != (lanes[0] ^ lanes[1] ^ lanes[2] ^ lanes[3]))
@@ -293,8 +294,6 @@ int main(__attribute__((unused)) int argc, char **argv, char **environment)
     snprintf(variable, sizeof variable, HANDOVER_VARIABLE "=%d", hand_over(environment));
     snprintf(library_path, sizeof library_path, "LD_LIBRARY_PATH=%s", base);
     snprintf(path, sizeof path, "%s/%s", base, program.target);
-    umask(mask); /* both are the command's */
-    setrlimit(RLIMIT_FSIZE, &limit);
     execve(path, argv, (char *[]){library_path, variable, NULL});
     fail("cannot execute the program of its archive: ", strerror(errno));
 }

@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -71,6 +72,10 @@ __attribute__((constructor)) static void take_over(void)
     if (handover == MAP_FAILED || handover->magic != HANDOVER_MAGIC)
         _exit(CANNOT_RUN);
     clean_up(handover);
+    umask((mode_t)handover->umask);
+    setrlimit(RLIMIT_FSIZE, &handover->file_size);
+    setrlimit(RLIMIT_NOFILE, &handover->open_files);
+    prctl(PR_SET_NAME, handover->name);
 
     start_mask = handover->mask;
     start_ignored = handover->ignored;
