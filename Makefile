@@ -1,0 +1,39 @@
+# `make` lists what can be made. LINK=static|staticx and PYTHON=python3.x choose how `make build` links: see README.md.
+
+SHELL := /bin/bash
+PREFIX ?= /usr/local
+IMAGE ?= run
+export LINK PYTHON
+
+.PHONY: help build test lint image demo bench reproducible install clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile | expand -t 20
+
+build: ## Make dist/run, one static file, and its manual page; installs what is missing when root on Debian or Ubuntu
+	@build/build.sh
+
+test: build ## Run all tests against dist/run (PYTEST_ARGS="-k word" picks some)
+	@build/check.sh test $(PYTEST_ARGS)
+
+lint: ## Check the sources: ruff and mypy over Python, shellcheck over shell
+	@build/check.sh lint
+
+image: ## Build the image `run` with docker/Dockerfile: nothing in it but /bin/run
+	docker build $(DOCKER_BUILD_ARGS) -f docker/Dockerfile -t $(IMAGE) .
+
+demo: build ## Show the main job: two services, an orphan, one service ends, the rest is shut down
+	@build/demo.sh dist/run
+
+bench: build ## Measure dist/run against tini and bare Python
+	@build/check.sh bench
+
+reproducible: build ## Build again, here and in another folder, and compare the bytes
+	@build/reproducible.sh
+
+install: ## Install dist/run and its manual page into DESTDIR and PREFIX
+	install -D -m 0755 dist/run $(DESTDIR)$(PREFIX)/bin/run
+	install -D -m 0644 dist/run.1 $(DESTDIR)$(PREFIX)/share/man/man1/run.1
+
+clean: ## Remove all that was made
+	rm -rf .work dist

@@ -1,62 +1,63 @@
-# Functions of build.sh: what the build needs, and how to get it. To be sourced by bash, in the project's folder.
+# What the build and the tests need from the system, and how to get it. To be sourced by bash, in the project's folder.
 # shellcheck shell=bash
 
-packages=(gcc libc6-dev libpython3-dev python3-venv)
+say() {
+    echo "build: $*" >&2
+}
 
 stop() {
-    echo "build: $*" >&2
+    say "$@"
     exit 1
+}
+
+# Is there: a command, or (cc:FILE) a file of the C compiler, or (py:MODULES) what a Python must be able to import.
+is_there() {
+    case $1 in
+        cc:*) command -v gcc >/dev/null && [[ $(gcc -print-file-name="${1#cc:}") == */* ]] ;;
+        py:*) "${PYTHON:-/usr/bin/python3}" -I -c "import ${1#py:}" ;;
+        static) [ -n "$(static_python)" ] ;;
+        *) command -v "$1" ;;
+    esac >/dev/null 2>&1
+}
+
+# Have what is needed: pairs of a thing and the Debian package that brings it. As root on Debian and its kin the missing
+# packages are installed; elsewhere this stops, with the command to type.
+need() {
+    local missing=()
+    while [ $# -gt 0 ]; do
+        is_there "$1" || missing+=("$2")
+        shift 2
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    local command="apt-get install -y --no-install-recommends ${missing[*]}"
+    command -v apt-get >/dev/null || stop "missing: ${missing[*]} (the names of Debian's packages): install them first"
+    [ "$(id -u)" = 0 ] || stop "missing: ${missing[*]}. Type: sudo $command"
+    say "missing: ${missing[*]}. Installing: $command"
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive $command -qq >/dev/null
 }
 
 # The Python to link statically: the one that PYTHON names, or the system's, if it has what that takes.
 static_python() {
-    local python=${PYTHON:-/usr/bin/python3}
-    command -v "$python" >/dev/null || return 0
-    "$python" -I -c '
+    "${PYTHON:-/usr/bin/python3}" -I -c '
 import os, sys, sysconfig
-def there(*parts):
-    return os.path.exists(os.path.join(*map(str, parts)))
 var = sysconfig.get_config_var
-if sys.version_info >= (3, 11) and there(var("LIBPL"), var("LIBRARY")) and there(sysconfig.get_path("include"), "Python.h"):
+files = os.path.join(var("LIBPL"), var("LIBRARY")), os.path.join(sysconfig.get_path("include"), "Python.h")
+if sys.version_info >= (3, 11) and all(map(os.path.exists, files)):
     print(sys.executable)
-'
+' 2>/dev/null || true
 }
 
-# What of the packages is not there, by what they are needed for, since another source of it will do as well.
-missing_packages() {
-    command -v gcc >/dev/null || echo gcc
-    [ -n "$(gcc -print-file-name=libc.a 2>/dev/null | grep /)" ] || echo libc6-dev
-    [ -n "$(static_python)" ] || echo libpython3-dev
-    "${PYTHON:-/usr/bin/python3}" -I -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
-}
-
-# Install the packages as root on Debian and its kin; elsewhere stop, with the command to type.
-install_packages() {
-    local missing
-    mapfile -t missing < <(missing_packages)
-    if [ -z "${PYTHON:-}" ] && command -v apt-get >/dev/null; then
-        [ "$(id -u)" = 0 ] || stop "missing: ${missing[*]}. Type: sudo apt-get install -y ${packages[*]}"
-        echo "build: missing: ${missing[*]}: installing with apt-get install ${packages[*]}"
-        apt-get update -qq
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
-    else
-        stop "missing: ${missing[*]} (the names of Debian's packages), or PYTHON=, a Python 3.11 or newer with a static library"
-    fi
-}
-
-# A virtual environment with the pinned tools and this project, made anew when any of them has changed.
-make_venv() { # PYTHON FOLDER
-    local python=$1 venv=$2 stamp
-    stamp=$("$python" -V; "$python" -c 'import sys; print(sys.executable)'; cat build/requirements*.txt)
-    if [ "$(cat "$venv/stamp" 2>/dev/null)" != "$stamp" ]; then
-        rm -rf "$venv"
-        "$python" -m venv "$venv"
-        local pip=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps)
-        "${pip[@]}" -r build/requirements-setuptools.txt
-        "${pip[@]}" --no-build-isolation --use-pep517 -r build/requirements.txt
-        echo "$stamp" >"$venv/stamp"
-    fi
-    mkdir -p .work
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
-        --force-reinstall --no-index .
+# A virtual environment with pinned packages, made anew when any of them has changed.
+make_venv() { # PYTHON FOLDER REQUIREMENTS...
+    local python=$1 venv=$2 stamp file
+    shift 2
+    stamp=$("$python" -c 'import sys; print(sys.version, sys.executable)'; cat "$@")
+    [ "$(cat "$venv/stamp" 2>/dev/null)" != "$stamp" ] || return 0
+    rm -rf "$venv"
+    "$python" -m venv "$venv"
+    for file; do
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --require-hashes --no-deps \
+            --no-build-isolation --use-pep517 -r "$file"
+    done
+    echo "$stamp" >"$venv/stamp"
 }

@@ -1,0 +1,107 @@
+"""The deciding part, without a process: SPEC.md, "Exit code", "Signals" and "When a process ends"."""
+
+import os
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from run.policy import Policy, exit_code, recipients, stop_signal
+from run.signals import KILL, TERM
+
+codes = st.integers(0, 255)
+ends = st.lists(st.tuples(codes, st.booleans()), max_size=20)
+
+
+@given(codes)
+def test_the_code_of_a_process_that_exited_is_its_own(code: int) -> None:
+    assert exit_code(os.W_EXITCODE(code, 0) if hasattr(os, "W_EXITCODE") else code << 8) == code
+
+
+@given(st.integers(1, 64), st.booleans())
+def test_a_process_killed_by_signal_n_counts_as_128_plus_n(signum: int, dumped_core: bool) -> None:
+    status = signum | (0x80 if dumped_core else 0)
+    assert os.WTERMSIG(status) == signum
+    assert exit_code(status) == 128 + signum
+
+
+@given(st.integers(1, 64))
+def test_a_stopped_process_has_not_ended(signum: int) -> None:
+    status = signum << 8 | 0x7F
+    assert os.WIFSTOPPED(status)
+    assert stop_signal(status) == signum
+
+
+@given(codes, st.integers(1, 64))
+def test_an_ended_process_is_not_stopped(code: int, signum: int) -> None:
+    assert stop_signal(code << 8) == 0
+    assert stop_signal(signum) == 0
+
+
+@given(ends)
+def test_the_exit_code_is_the_maximum_of_all(events: list[tuple[int, bool]]) -> None:
+    policy = Policy(TERM, False, None)
+    for code, is_main in events:
+        policy.process_ended(code, is_main)
+    assert policy.exit_code == max((code for code, _ in events), default=0)
+
+
+@given(ends)
+def test_without_s_nothing_is_ever_sent(events: list[tuple[int, bool]]) -> None:
+    policy = Policy(None, True, 1.0)
+    for now, (code, is_main) in enumerate(events):
+        assert not policy.process_ended(code, is_main)
+        assert policy.signal_due(now) is None
+        assert policy.timeout(now) is None
+
+
+@given(codes, st.booleans(), ends)
+def test_with_s_the_first_termination_sends_the_signal_once(code: int, is_main: bool, more: list[tuple[int, bool]]) -> None:
+    policy = Policy(TERM, False, None)
+    assert policy.signal_due(0) is None
+    assert policy.process_ended(code, is_main)
+    assert policy.signal_due(0) == TERM
+    for later, (next_code, next_is_main) in enumerate(more):
+        assert not policy.process_ended(next_code, next_is_main)
+        assert policy.signal_due(later) is None
+
+
+@given(ends)
+def test_with_d_the_main_commands_exit_with_0_does_not_count(events: list[tuple[int, bool]]) -> None:
+    policy = Policy(TERM, True, None)
+    counted = False
+    for code, is_main in events:
+        begins = policy.process_ended(code, is_main)
+        assert begins == (not counted and not (is_main and code == 0))
+        counted = counted or begins
+    assert policy.signal_due(0) == (TERM if counted else None)
+
+
+@given(st.floats(0.001, 86400), st.floats(0, 1e6))
+def test_with_t_KILL_follows_n_seconds_later_and_is_repeated(grace: float, start: float) -> None:
+    policy = Policy(TERM, False, grace)
+    policy.process_ended(1, True)
+    assert policy.timeout(start) is None
+    assert policy.signal_due(start) == TERM
+    wait = policy.timeout(start)
+    assert wait is not None and abs(wait - grace) < 1e-6 * max(start, 1)
+    assert policy.signal_due(start + grace / 2) is None
+    assert policy.signal_due(start + grace) == KILL
+    assert policy.timeout(start + grace) is None
+    assert policy.signal_due(start + grace) == KILL
+
+
+def test_s_KILL_is_repeated_for_what_is_re_parented_later() -> None:
+    policy = Policy(KILL, False, None)
+    policy.process_ended(0, True)
+    assert [policy.signal_due(0), policy.signal_due(1)] == [KILL, KILL]
+
+
+pids = st.integers(2, 50)
+
+
+@given(st.lists(st.tuples(pids, st.integers(0, 20)), unique_by=lambda child: child[0]), st.integers(0, 20))
+def test_each_group_once_and_whoever_shares_the_own_group_alone(children: list[tuple[int, int]], own: int) -> None:
+    groups, alone = recipients(children, own)
+    assert len(groups) == len(set(groups))
+    assert set(groups) == {group for _, group in children} - {own, 0}
+    assert alone == [pid for pid, group in children if group in (own, 0)]
