@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -31,19 +32,30 @@ static PyObject *started_with(PyObject *module, PyObject *unused)
 }
 
 PyDoc_STRVAR(environment_doc, "environment() -> list of bytes\n\n"
-                              "The environment, entry by entry, as the C library has it: environ(7).");
+                              "The environment that the process was given, entry by entry: environ(7).");
+
+/* Append a string, as bytes, to a list; if that fails the list is cleared, with an exception set. */
+static void append_string(PyObject **list, const char *string)
+{
+    PyObject *bytes = PyBytes_FromString(string);
+
+    if (!bytes || PyList_Append(*list, bytes) < 0)
+        Py_CLEAR(*list);
+    Py_XDECREF(bytes);
+}
 
 static PyObject *environment(PyObject *module, PyObject *unused)
 {
     (void)module, (void)unused;
     PyObject *entries = PyList_New(0);
+    const char *string = start_environment;
 
-    for (char **entry = environ; entries && entry && *entry; entry++) {
-        PyObject *bytes = PyBytes_FromString(*entry);
-
-        if (!bytes || PyList_Append(entries, bytes) < 0)
-            Py_CLEAR(entries);
-        Py_XDECREF(bytes);
+    if (string) {
+        for (; entries && string < start_environment_end; string += strlen(string) + 1)
+            append_string(&entries, string);
+    } else {
+        for (char **entry = environ; entries && entry && *entry; entry++)
+            append_string(&entries, *entry);
     }
     return entries;
 }
@@ -83,8 +95,8 @@ static PyObject *set_ignored(PyObject *module, PyObject *args)
 
 PyDoc_STRVAR(wait_signal_doc,
              "wait_signal(mask, timeout) -> (signal, sender's pid) or None\n\n"
-             "Sleep until a signal of mask is pending, and take it: rt_sigtimedwait(2). The sender is 0 when the kernel\n"
-             "sent it. timeout is in seconds; None waits for ever. None is returned when the time is over, or when a\n"
+             "Sleep until a signal of mask is pending, and take it: rt_sigtimedwait(2). The sender is -1 when the kernel\n"
+             "sent it, as it does for a key typed at a terminal, and 0 for a process outside of the pid namespace. timeout is in seconds; None waits for ever. None is returned when the time is over, or when a\n"
              "stop and continue ended the sleep early. Raises OSError.");
 
 static PyObject *wait_signal(PyObject *module, PyObject *args)
@@ -123,7 +135,7 @@ static PyObject *wait_signal(PyObject *module, PyObject *args)
         return PyErr_SetFromErrno(PyExc_OSError);
     }
     /* Only a code of 0 or less says that a process sent it, and that si_pid holds who: sigaction(2). */
-    return Py_BuildValue("li", signum, info.si_code <= 0 ? (int)info.si_pid : 0);
+    return Py_BuildValue("li", signum, info.si_code <= 0 ? (int)info.si_pid : -1);
 }
 
 PyDoc_STRVAR(monotonic_doc, "monotonic() -> seconds\n\n"

@@ -10,33 +10,48 @@
 
 #include <signal.h>
 #include <stddef.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 sigset64 start_mask;
 sigset64 start_ignored;
+const char *start_environment, *start_environment_end;
 
 #ifdef RUN_ENTRY
 
-/* Read by the entry code below; not static, so that the assembler sees the name. */
-const sigset64 entry_blocked_signals = BLOCKED_SIGNALS;
+/*
+ * What run_entry calls before there is a C library: nothing here may need one. The kernel puts the arguments and the
+ * environment on the stack as string after string (execve(2)), and below them pointers to them. The strings stay as they
+ * are, while the C library takes some variables out of environ in a program with more rights than its user: ld.so(8).
+ */
+__attribute__((no_stack_protector)) void capture_at_entry(long *stack);
+
+static const char *last_entry; /* of the environment */
+
+__attribute__((no_stack_protector)) void capture_at_entry(long *stack)
+{
+    static const sigset64 blocked = BLOCKED_SIGNALS;
+    char **environment = (char **)(stack + 1 + stack[0] + 1);
+
+    syscall(SYS_rt_sigprocmask, SIG_BLOCK, &blocked, &start_mask, sizeof blocked);
+    start_environment = *environment ? *environment : "";
+    while (*environment)
+        last_entry = *environment++;
+}
 
 /*
- * run_entry: rt_sigprocmask(SIG_BLOCK, &entry_blocked_signals, &start_mask, 8), then the C library's own entry point,
- * with the stack as the kernel made it. The kernel starts a program with all other registers free to use, but for
- * rdx (x86-64) and x0 (arm64): a function to register with atexit, which the kernel always sets to 0.
+ * run_entry: call capture_at_entry, then go to the C library's own entry point with the stack as the kernel made it. The
+ * kernel starts a program with all other registers free to use, but for rdx (x86-64) and x0 (arm64): a function to
+ * register with atexit(3), which the kernel always sets to 0.
  */
 #if defined(__x86_64__)
 __asm__(".text\n"
         ".globl run_entry\n"
         ".type run_entry, @function\n"
         "run_entry:\n"
-        "    mov $14, %eax\n"
-        "    xor %edi, %edi\n"
-        "    lea entry_blocked_signals(%rip), %rsi\n"
-        "    lea start_mask(%rip), %rdx\n"
-        "    mov $8, %r10d\n"
-        "    syscall\n"
+        "    mov %rsp, %rdi\n"
+        "    call capture_at_entry\n"
         "    xor %edx, %edx\n"
         "    jmp _start\n"
         ".size run_entry, . - run_entry\n");
@@ -45,14 +60,8 @@ __asm__(".text\n"
         ".globl run_entry\n"
         ".type run_entry, %function\n"
         "run_entry:\n"
-        "    mov x8, #135\n"
-        "    mov x0, #0\n"
-        "    adrp x1, entry_blocked_signals\n"
-        "    add x1, x1, :lo12:entry_blocked_signals\n"
-        "    adrp x2, start_mask\n"
-        "    add x2, x2, :lo12:start_mask\n"
-        "    mov x3, #8\n"
-        "    svc #0\n"
+        "    mov x0, sp\n"
+        "    bl capture_at_entry\n"
         "    mov x0, #0\n"
         "    b _start\n"
         ".size run_entry, . - run_entry\n");
@@ -74,7 +83,9 @@ static void block_signals(void)
 
 __attribute__((constructor)) static void capture_start(void)
 {
-#ifndef RUN_ENTRY
+#ifdef RUN_ENTRY
+    start_environment_end = last_entry ? last_entry + strlen(last_entry) + 1 : start_environment;
+#else
     block_signals();
 #endif
     for (int signum = 1; signum < NSIG; signum++) {
@@ -83,4 +94,8 @@ __attribute__((constructor)) static void capture_start(void)
         if (sigaction(signum, NULL, &action) == 0 && action.sa_handler == SIG_IGN)
             start_ignored |= SIGNAL_BIT(signum);
     }
+#ifndef RUN_ENTRY
+    /* An interpreter that loads this file ignores these itself; what it was given cannot be known any more. */
+    start_ignored &= ~(SIGNAL_BIT(SIGPIPE) | SIGNAL_BIT(SIGXFSZ));
+#endif
 }

@@ -18,4 +18,10 @@ typedef uint64_t sigset64;
 extern sigset64 start_mask;    /* blocked when the process was executed */
 extern sigset64 start_ignored; /* ignored when the process was executed */
 
+/*
+ * The environment that the process was given: strings one after the other, each with its NUL, up to the end. NULL where
+ * only the C library's environ(7) is known.
+ */
+extern const char *start_environment, *start_environment_end;
+
 #endif

@@ -4,6 +4,7 @@ import os
 
 from docopt import DocoptExit, docopt
 
+from run.log import printable
 from run.signals import SENDABLE
 
 USAGE = """\
@@ -26,16 +27,17 @@ Options:
 """What `run -h` prints. A constant, since a build may drop docstrings."""
 
 GRAMMAR = """\
-Usage: run [-q]... [-d]... [-h]... [-v]... [-s SIG]... [-t N]... [--] [CMD] [ARGS...]
+Usage: run [-q]... [-d]... [-h]... [-v]... [-s SIG]... [-t N]...
 
 Options:
   -s SIG  signal
   -t N    seconds
 """
-"""The same for docopt: every option may be repeated, the last one counts, and -h and -v go before all else."""
+"""The options, for docopt: each may be repeated, the last one counts, and -h and -v go before all else."""
 
 FLAGS = "qdhv"
-VALUED = "st"
+VALUED = {"s": "a signal, such as TERM, is accepted", "t": "a number of seconds, such as 10, is accepted"}
+ACCEPTED = "-q, -s SIG, -d, -t N, -h and -v are accepted"
 MAX_SECONDS = 86400
 
 
@@ -48,44 +50,62 @@ class Options:
 
     def __init__(self, argv: list[str]) -> None:
         """Parse the words after the program's name. Raises UsageError."""
+        # docopt takes a time that grows with the square of the number of words, and the command's are none of its
+        # business.
+        options, command = split(argv)
         try:
-            words = docopt(GRAMMAR, argv, help=False, options_first=True)
+            given = docopt(GRAMMAR, options, help=False)
         except DocoptExit:
-            raise UsageError(explain(argv)) from None
-        self.help = words["-h"] > 0
-        self.version = words["-v"] > 0
-        self.quiet: int = words["-q"]
-        self.daemon = words["-d"] > 0
-        self.signal = None if not words["-s"] else parse_signal(words["-s"][-1])
-        self.grace = None if not words["-t"] else parse_seconds(words["-t"][-1])
-        self.command = [] if words["CMD"] is None else [os.fsencode(word) for word in (words["CMD"], *words["ARGS"])]
+            raise UsageError("wrong usage: 'run [-qsdt] cmd [args...]' is accepted") from None
+        signals = [parse_signal(word) for word in given["-s"]]
+        graces = [parse_seconds(word) for word in given["-t"]]
+        self.help = given["-h"] > 0
+        self.version = given["-v"] > 0
+        self.quiet: int = given["-q"]
+        self.daemon = given["-d"] > 0
+        self.signal = signals[-1] if signals else None
+        self.grace = graces[-1] if graces else None
+        self.command = [os.fsencode(word) for word in command]
         if not (self.help or self.version or self.command):
             raise UsageError("no command was given: 'run [-qsdt] cmd [args...]' is accepted")
 
 
-def explain(argv: list[str]) -> str:
-    """What is wrong with a command line that docopt refused, read as getopt(3) reads it."""
-    words = iter(argv)
-    for word in words:
+def split(argv: list[str]) -> tuple[list[str], list[str]]:
+    """The options, and the words of the command: from the first word on that is no option, or after `--`.
+
+    Read as getopt(3) reads it. Raises UsageError for an option that is unknown, or lacks its value.
+    """
+    i = 0
+    while i < len(argv) and argv[i].startswith("-") and argv[i] != "-":
+        word = argv[i]
+        if word == "--":
+            return argv[:i], argv[i + 1 :]
+        i += 1
         if word.startswith("--"):
-            return f"unknown option '{word}': -q, -s SIG, -d, -t N, -h and -v are accepted"
-        for i, letter in enumerate(word[1:], 2):
+            raise UsageError(f"unknown option '{shown(word)}': {ACCEPTED}")
+        for place, letter in enumerate(word[1:], 2):
             if letter in VALUED:
-                if not word[i:] and next(words, None) is None:
-                    what = "a signal, such as TERM" if letter == "s" else "a number of seconds, such as 10"
-                    return f"option '-{letter}' needs a value: {what}, is accepted"
+                if place == len(word):  # then the value is the next word
+                    i += 1
+                    if i > len(argv):
+                        raise UsageError(f"option '-{letter}' needs a value: {VALUED[letter]}")
                 break
             if letter not in FLAGS:
-                return f"unknown option '-{letter}': -q, -s SIG, -d, -t N, -h and -v are accepted"
-    return "wrong usage: 'run [-qsdt] cmd [args...]' is accepted"
+                raise UsageError(f"unknown option '-{shown(letter)}': {ACCEPTED}")
+    return argv[:i], argv[i:]
+
+
+def shown(word: str) -> str:
+    """A word of the command line as it may stand in a message."""
+    return printable(os.fsencode(word))
 
 
 def parse_signal(word: str) -> int:
     """The number of the signal that `-s` names, with or without SIG, in any case. Raises UsageError."""
     name = word.upper()
     signum = SENDABLE.get(name[3:] if name.startswith("SIG") else name)
-    if signum is None:
-        raise UsageError(f"unknown signal '{word}' for -s: {', '.join(SENDABLE)} are accepted")
+    if signum is None or not word.isascii():
+        raise UsageError(f"unknown signal '{shown(word)}' for -s: {', '.join(SENDABLE)} are accepted")
     return signum
 
 
@@ -95,5 +115,5 @@ def parse_seconds(word: str) -> float:
     if digits.isascii() and digits.isdigit() and 0 < float(word) <= MAX_SECONDS:
         return float(word)
     raise UsageError(
-        f"wrong number of seconds '{word}' for -t: more than 0 and at most {MAX_SECONDS} is accepted, such as 10 or 0.5"
+        f"wrong number of seconds '{shown(word)}' for -t: more than 0 and at most {MAX_SECONDS} is accepted, such as 10 or 0.5"
     )

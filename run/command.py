@@ -61,7 +61,8 @@ def execute(words: list[bytes], environment: list[bytes]) -> None:
             if error.errno == errno.ENOENT and os.path.exists(path):
                 refusal = f"{printable(path)}: found, but the interpreter or dynamic loader that it needs is missing"
             elif error.errno not in (errno.ENOENT, errno.ENOTDIR):
-                refusal = f"{printable(path)}: found, but cannot be executed: {error.strerror}"
+                found = "found, but " if os.path.exists(path) else ""
+                refusal = f"{printable(path)}: {found}cannot be executed: {error.strerror}"
             if error.errno not in SEARCH_ON:
                 break
     if refusal:

@@ -17,8 +17,15 @@ RWF_NOWAIT = 8
 
 def printable(word: bytes) -> str:
     """A word of the command line as it may stand in a line of the log: no control character, no newline."""
-    text = word.decode("utf-8", "backslashreplace")
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    text = word.decode("utf-8", "surrogateescape")
+    return text if text.isprintable() else "".join(_escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    """A character as it may stand in the log; one that stands for a byte that is not UTF-8 (PEP 383) as that byte."""
+    if 0xDC80 <= ord(character) <= 0xDCFF:
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character if character.isprintable() else ascii(character)[1:-1]
 
 
 class Log:
@@ -50,9 +57,10 @@ class Log:
         self._write("error", message)
 
     def _write(self, level: str, message: str) -> None:
-        line = f"run: [{level}] {message}\n".encode("utf-8", "backslashreplace")
+        line = f"run: [{level}] {message}\n".encode()
         if len(line) > LONGEST:
-            line = line[: LONGEST - 4] + b"...\n"
+            whole = line[: LONGEST - 4].decode("utf-8", "ignore")  # no half of a character
+            line = f"{whole}...\n".encode()
         if not self._opened:
             self._opened = True
             self._fd = _open_unblocking()

@@ -9,10 +9,14 @@ from run.policy import Policy, exit_code, stop_signal
 from run.signals import CHLD, CONT, FORWARDED, TERM, TSTP, TTIN, TTOU, describe, signal_set
 from run.terminal import STDIN, Terminal
 
-WAITED_FOR = FORWARDED | signal_set(CHLD)
+WAITED_FOR = FORWARDED | signal_set(CHLD, TSTP)
 
 BATCH = 1000
 """How many processes are reaped before signals are looked at again, so that neither can starve the other."""
+
+
+KERNEL = -1
+"""The sender of a signal that no process has sent."""
 
 
 class CannotStart(Exception):
@@ -50,8 +54,8 @@ class Reaper:
                 self._send(f"sending {describe(due)}", due)
             # Sleep only when there was nothing to reap: another child may have ended, or none be left.
             event = _kernel.wait_signal(WAITED_FOR, 0 if batch else self._policy.timeout(now))
-            if event is not None and event[0] != CHLD:
-                self._forward(*event)
+            if event is not None:
+                self._signalled(*event)
 
     def _become_reaper(self) -> None:
         """Be the one to whom orphans are re-parented, and see every child's end: prctl(2), wait(2)."""
@@ -81,8 +85,8 @@ class Reaper:
         stopped_by = stop_signal(status)
         if stopped_by:
             self._log.info(f"pid {pid}: stopped by {describe(stopped_by)}")
-            if is_main and self._terminal.stop_with_command(stopped_by):
-                self._forward(CONT, 0)
+            if is_main and self._terminal.stop_with_command(stopped_by, os.getpgid(pid)):
+                self._forward(CONT, KERNEL)
             return
         code = exit_code(status)
         ended = f"killed by {describe(os.WTERMSIG(status))}" if os.WIFSIGNALED(status) else f"exited with code {code}"
@@ -93,11 +97,20 @@ class Reaper:
         if self._policy.process_ended(code, is_main):
             self._log.info(f"shutdown, since pid {pid} has ended")
 
+    def _signalled(self, signum: int, sender: int) -> None:
+        """A signal has come: for `run` itself, or to be passed on."""
+        if signum == TSTP:
+            # Ignored, unless it is Ctrl-Z typed while the terminal is not lent: it is meant for the whole job.
+            if sender == KERNEL and self._main_lives:
+                os.killpg(os.getpgid(self._main), TSTP)
+        elif signum != CHLD and sender != os.getpid():  # XFSZ comes from itself when it is the log that may not grow
+            self._forward(signum, sender)
+
     def _forward(self, signum: int, sender: int) -> None:
         """Pass a signal on. After a CONT, the command gets the terminal if the shell has given it to `run`."""
         if signum == CONT and self._main_lives:
             self._terminal.lend(os.getpgid(self._main))
-        self._send(f"forwarding {describe(signum)}{f' from pid {sender}' if sender else ''}", signum)
+        self._send(f"forwarding {describe(signum)}{f' from pid {sender}' if sender > 0 else ''}", signum)
 
     def _send(self, why: str, signum: int) -> None:
         reached, refused = children.send(signum, self._main)
@@ -123,4 +136,7 @@ def release_files(keep_stdin: bool, log_fd: int | None) -> None:
     except OSError:  # before Linux 5.9: ENOSYS
         for fd in children.open_fds():
             if fd not in kept:
-                os.close(fd)
+                try:
+                    os.close(fd)
+                except OSError:
+                    pass  # it was the one that listed the others

@@ -65,21 +65,29 @@ class Terminal:
             make_foreground(own)
         self.lent = False
 
-    def stop_with_command(self, stopped_by: int) -> bool:
-        """Stop as the command was stopped, so that the shell sees its job stopped; say whether to continue the command.
+    def stop_with_command(self, stopped_by: int, group: int) -> bool:
+        """Stop as the command, in this group, was stopped, so that the shell sees its job stopped.
 
-        Only for the stops of a terminal: a command stopped by SIGSTOP is somebody else's doing. The whole job stops, as
-        the terminal would have stopped it. Where nobody could continue the job the kernel does not stop it: its process
-        group is orphaned (setpgid(2)), or this is PID 1. Then Ctrl-Z has no effect on the command either.
+        Say whether to continue the command now. Only for the stops of a terminal: a command stopped by SIGSTOP is
+        somebody else's doing. The whole job stops, as the terminal would have stopped it.
         """
         if not self.exists or not contains(TERMINAL_STOPS, stopped_by):
             return False
+        if stopped_by != TSTP and is_foreground():
+            # The shell has brought a running job to the foreground, which it tells nobody: now the command needs it.
+            make_foreground(group)
+            self.lent = True
+            return True
         _kernel.set_ignored(TSTP, False)
         os.kill(0, TSTP)
         _kernel.set_mask(BLOCKED & ~signal_set(TSTP))  # here `run` stops
         _kernel.set_mask(BLOCKED)
         _kernel.set_ignored(TSTP, True)
         was_continued = _kernel.wait_signal(signal_set(CONT), 0) is not None
-        if was_continued:
+        if was_continued or os.getpgrp() == 0:
+            # In group 0 it is processes of an outer pid namespace that stop, and get a CONT later, as `run` does.
             self.lent = False
-        return was_continued or stopped_by == TSTP
+            return was_continued
+        # Nobody could continue the job, so the kernel has not stopped it: its process group is orphaned (setpgid(2)),
+        # or this is PID 1. Then Ctrl-Z has no effect on the command either.
+        return stopped_by == TSTP

@@ -195,7 +195,7 @@ print([bool(_kernel.wait_signal(1 << 33, 0)) for _ in range(4)])
     assert extension.value(code) == [True, True, True, False]
 
 
-def test_wait_signal_knows_the_sender_and_0_for_the_kernel(extension: Extension) -> None:
+def test_wait_signal_knows_the_sender_and_minus_1_for_the_kernel(extension: Extension) -> None:
     code = """
 pid = os.fork()
 if pid == 0:
@@ -207,7 +207,7 @@ signal.setitimer(signal.ITIMER_REAL, 0.001)
 alrm = _kernel.wait_signal(1 << signal.SIGALRM - 1, None)
 print((child == (signal.SIGUSR1, pid), chld, alrm))
 """
-    assert extension.value(code) == (True, (signal.SIGCHLD, 0), (signal.SIGALRM, 0))
+    assert extension.value(code) == (True, (signal.SIGCHLD, -1), (signal.SIGALRM, -1))
 
 
 def test_wait_signal_returns_none_when_the_time_is_over(extension: Extension) -> None:

@@ -10,6 +10,7 @@
 
 #include <poll.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 enum { CANNOT_RUN = 125 }; /* SPEC.md, "Exit code" */
@@ -36,6 +37,17 @@ static void check(PyStatus status)
 {
     if (PyStatus_Exception(status))
         fail(status.err_msg);
+}
+
+/* CPython does not survive it when there is no memory for its core; so look first whether that much can be had. */
+static void check_memory(void)
+{
+    enum { NEEDED = 6 * 1024 * 1024 }; /* bytes; it takes 4 MB */
+    void *memory = mmap(NULL, NEEDED, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (memory == MAP_FAILED)
+        fail("not enough memory");
+    munmap(memory, NEEDED);
 }
 
 static void start_interpreter(void)
@@ -100,6 +112,7 @@ static const char *exception_text(void)
 
 int main(int argc, char **argv)
 {
+    check_memory();
     PyImport_FrozenModules = run_frozen_modules;
     start_interpreter();
 

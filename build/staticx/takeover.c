@@ -3,7 +3,7 @@
  *
  * All libraries are loaded by now, and nothing else will ever be: so the private directory goes, and the memfds are
  * closed. The signals have been blocked since the launcher's first instruction, execve(2) keeps that. What the process
- * was given then becomes what _start.h and environ(7) say, as in the static build.
+ * was given then becomes what _start.h says, as in the static build.
  */
 #include "handover.h"
 
@@ -13,7 +13,6 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -22,10 +21,10 @@
 enum { CANNOT_RUN = 125 }; /* SPEC.md, "Exit code" */
 
 extern const struct _inittab run_extension_modules[];
-extern char **environ;
 
 sigset64 start_mask;
 sigset64 start_ignored;
+const char *start_environment, *start_environment_end;
 
 /* Remove the private directory, and close the memfds. */
 static void clean_up(const struct handover *handover)
@@ -42,21 +41,6 @@ static void clean_up(const struct handover *handover)
         if (handover->fds[i] >= 0)
             close(handover->fds[i]);
     }
-}
-
-/* The environment that the launcher was given: an array of what follows the handover in its file. */
-static char **unpack_environment(const char *first, const char *end)
-{
-    size_t count = 0;
-
-    for (const char *entry = first; entry < end; entry += strlen(entry) + 1)
-        count++;
-    char **entries = calloc(count + 1, sizeof *entries);
-    for (size_t i = 0; entries && i < count; i++) {
-        entries[i] = (char *)first;
-        first += strlen(first) + 1;
-    }
-    return entries;
 }
 
 __attribute__((constructor)) static void take_over(void)
@@ -79,7 +63,8 @@ __attribute__((constructor)) static void take_over(void)
 
     start_mask = handover->mask;
     start_ignored = handover->ignored;
-    environ = unpack_environment((const char *)(handover + 1), (const char *)handover + status.st_size);
-    if (!environ || PyImport_ExtendInittab((struct _inittab *)run_extension_modules) < 0)
+    start_environment = (const char *)(handover + 1);
+    start_environment_end = (const char *)handover + status.st_size;
+    if (PyImport_ExtendInittab((struct _inittab *)run_extension_modules) < 0)
         _exit(CANNOT_RUN);
 }
