@@ -1,18 +1,40 @@
 #!/bin/bash
 # Make dist/run and dist/run.1: install what is missing, choose how to link, and do it. Called by `make build`.
 #
-#   [LINK=static] [PYTHON=python3.x] build/build.sh
+#   [LINK=static|staticx] [PYTHON=python3.x] build/build.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . build/prerequisites.sh
 
-LINK=${LINK:-static}
-case $LINK in
-    static) need gcc gcc cc:libc.a libc6-dev static libpython3-dev py:ensurepip,venv python3-venv ;;
-    *) stop "unknown LINK=$LINK: static is accepted" ;;
+case ${LINK:-} in
+    static) why="as it was asked for" ;;
+    staticx) why="as it was asked for" ;;
+    '')
+        if [ -n "$(static_python)" ]; then
+            LINK=static why="for ${PYTHON:-/usr/bin/python3} has a static library"
+        elif [ -z "${PYTHON:-}" ] && command -v apt-get >/dev/null; then
+            LINK=static why="for a Python with a static library can be installed"
+        else
+            LINK=staticx why="for ${PYTHON:-python3} has no static library"
+        fi
+        ;;
+    *) stop "unknown LINK=$LINK: static and staticx are accepted" ;;
 esac
-python=$(static_python)
-[ -n "$python" ] || stop "LINK=static takes a Python 3.11 or newer with a static library: PYTHON= names another"
+say "LINK=$LINK, $why"
+
+need gcc gcc objcopy binutils cc:libc.a libc6-dev
+if [ "$LINK" = static ]; then
+    need static libpython3-dev py:ensurepip,venv python3-venv
+    python=$(static_python)
+    [ -n "$python" ] || stop "LINK=static takes a Python 3.11 or newer with a static library: PYTHON= names another"
+else
+    python=$(shared_python)
+    if [ -z "$python" ] && [ -z "${PYTHON:-}" ]; then
+        need py:sysconfig python3 shared libpython3-dev py:ensurepip,venv python3-venv
+        python=$(shared_python)
+    fi
+    [ -n "$python" ] || stop "LINK=staticx takes a Python 3.11 or newer with libpython3.x.so and Python.h: PYTHON= names another"
+fi
 
 # All that the result depends on; when nothing of it has changed there is nothing to do.
 inputs=$(
@@ -24,7 +46,6 @@ if [ -x dist/run ] && [ -f dist/run.1 ] && [ "$(cat .work/inputs 2>/dev/null)" =
     exit
 fi
 
-say "LINK=$LINK, for $python has a static library"
 export SOURCE_DATE_EPOCH=0 PIP_ROOT_USER_ACTION=ignore
 work=$PWD/.work/$LINK
 mkdir -p "$work"

@@ -16,6 +16,7 @@ is_there() {
         cc:*) command -v gcc >/dev/null && [[ $(gcc -print-file-name="${1#cc:}") == */* ]] ;;
         py:*) "${PYTHON:-/usr/bin/python3}" -I -c "import ${1#py:}" ;;
         static) [ -n "$(static_python)" ] ;;
+        shared) [ -n "$(shared_python)" ] ;;
         *) command -v "$1" ;;
     esac >/dev/null 2>&1
 }
@@ -36,15 +37,29 @@ need() {
     apt-get update -qq && DEBIAN_FRONTEND=noninteractive $command -qq >/dev/null
 }
 
-# The Python to link statically: the one that PYTHON names, or the system's, if it has what that takes.
-static_python() {
-    "${PYTHON:-/usr/bin/python3}" -I -c '
+# The Python to build with, if it has what the way of linking takes: the one that PYTHON names, or the first that is found.
+python_with() { # CONDITION, in Python
+    local python
+    for python in "${PYTHON:-/usr/bin/python3}" "${PYTHON:-python3}"; do
+        "$python" -I -c '
 import os, sys, sysconfig
 var = sysconfig.get_config_var
-files = os.path.join(var("LIBPL"), var("LIBRARY")), os.path.join(sysconfig.get_path("include"), "Python.h")
-if sys.version_info >= (3, 11) and all(map(os.path.exists, files)):
+def there(folder, name):
+    return bool(folder and name and os.path.exists(os.path.join(folder, name)))
+header = there(sysconfig.get_path("include"), "Python.h")
+if sys.version_info >= (3, 11) and header and ('"$1"'):
     print(sys.executable)
-' 2>/dev/null || true
+' 2>/dev/null && return
+    done
+    return 0
+}
+
+static_python() {
+    python_with 'there(var("LIBPL"), var("LIBRARY"))' | head -n 1
+}
+
+shared_python() {
+    python_with 'there(var("LIBDIR"), var("INSTSONAME")) and var("Py_ENABLE_SHARED")' | head -n 1
 }
 
 # A virtual environment with pinned packages, made anew when any of them has changed.

@@ -27,6 +27,7 @@ END
 # Relative names only, so that no folder's name gets into the program.
 cd "$root"
 flags=(-std=gnu11 -O2 -fno-pie -ffunction-sections -fdata-sections -Wall -Wextra -Werror "-I$include")
+flags+=(-Wno-deprecated-declarations) # newer Pythons deprecate functions that older ones have nothing else for
 objects=()
 compile() { # NAME SOURCE FLAG...
     gcc "${flags[@]}" "${@:3}" -c "$2" -o "$work/$1.o"
