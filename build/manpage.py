@@ -70,13 +70,15 @@ def escaped(text: str) -> str:
 
 def page() -> str:
     """The manual page."""
-    usage, purpose, options = re.fullmatch(r"Usage:\n(.*)\n\n(.*)\n\nOptions:\n(.*)", USAGE, re.DOTALL).groups()
+    usage, purpose, options = USAGE.removeprefix("Usage:\n").replace("Options:\n", "", 1).split("\n\n")
     synopsis = "\n.br\n".join(f"\\fBrun\\fR {escaped(line.split(None, 1)[1])}" for line in usage.splitlines())
     items = ""
     for line in options.splitlines():
         name, text = line[:11].strip(), escaped(line[11:])
         items += f".TP\n\\fB{escaped(name)}\\fR\n{text}\n" if name else f"{text}\n"
-    more = MORE.format(purpose=escaped("starts" + purpose.removeprefix("Start").replace(", then wait", ", then waits")), options=items)
+    more = MORE.format(
+        purpose=escaped("starts" + purpose.removeprefix("Start").replace(", then wait", ", then waits")), options=items
+    )
     return (
         f'.TH RUN 1 "" "run {VERSION}" "User Commands"\n.SH NAME\nrun \\- start a command, and wait for it and all its '
         f"descendants\n.SH SYNOPSIS\n{synopsis}\n{more}"

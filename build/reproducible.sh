@@ -17,5 +17,7 @@ cp -r run spec build pyproject.toml README.md LICENSE "$other"
 elsewhere=$(sha256sum <"$other/dist/run")
 
 printf 'dist/run           %s\nbuilt again        %s\nin another folder  %s\n' "$first" "$again" "$elsewhere"
-[ "$first" = "$again" ] && [ "$first" = "$elsewhere" ] || stop "the bytes differ"
+if [ "$first" != "$again" ] || [ "$first" != "$elsewhere" ]; then
+    stop "the bytes differ"
+fi
 say "the same bytes three times"

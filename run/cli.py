@@ -1,4 +1,4 @@
-"""The command line: the usage text, docopt, and what docopt cannot say well: which word is wrong, and what is accepted."""
+"""The command line: the usage text, docopt, and what docopt cannot say well: which word is wrong, what is accepted."""
 
 import os
 
@@ -114,6 +114,5 @@ def parse_seconds(word: str) -> float:
     digits = word.replace(".", "", 1)
     if digits.isascii() and digits.isdigit() and 0 < float(word) <= MAX_SECONDS:
         return float(word)
-    raise UsageError(
-        f"wrong number of seconds '{shown(word)}' for -t: more than 0 and at most {MAX_SECONDS} is accepted, such as 10 or 0.5"
-    )
+    accepted = f"more than 0 and at most {MAX_SECONDS} is accepted, such as 10 or 0.5"
+    raise UsageError(f"wrong number of seconds '{shown(word)}' for -t: {accepted}")

@@ -21,7 +21,7 @@ SEARCH_ON = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ESTALE, errno.ENOD
 """The errors of execve(2) after which execvp(3) tries the next directory of PATH."""
 
 
-class CannotExecute(Exception):
+class ExecuteError(Exception):
     """The command was not executed: an exit code, and a message for the user."""
 
     def __init__(self, code: int, message: str) -> None:
@@ -31,7 +31,7 @@ class CannotExecute(Exception):
 
 
 def candidates(name: bytes, environment: list[bytes]) -> list[bytes]:
-    """The paths to try for a command of this name, in order: execvp(3). An empty part of PATH is the working directory."""
+    """The paths to try for a command of this name, in order: execvp(3). An empty part of PATH is the current folder."""
     if not name:
         return []
     if b"/" in name:
@@ -41,7 +41,7 @@ def candidates(name: bytes, environment: list[bytes]) -> list[bytes]:
 
 
 def execute(words: list[bytes], environment: list[bytes]) -> None:
-    """Become the command, in the child. Never returns; raises CannotExecute.
+    """Become the command, in the child. Never returns; raises ExecuteError.
 
     A file that the kernel does not know how to execute (ENOEXEC) is a script without an interpreter line, which
     execvp(3) gives to /bin/sh.
@@ -66,8 +66,8 @@ def execute(words: list[bytes], environment: list[bytes]) -> None:
             if error.errno not in SEARCH_ON:
                 break
     if refusal:
-        raise CannotExecute(NOT_EXECUTABLE, refusal)
-    raise CannotExecute(NOT_FOUND, f"{name}: not found" + ("" if b"/" in words[0] else " in PATH"))
+        raise ExecuteError(NOT_EXECUTABLE, refusal)
+    raise ExecuteError(NOT_FOUND, f"{name}: not found" + ("" if b"/" in words[0] else " in PATH"))
 
 
 def start(words: list[bytes], death_signal: int, terminal: Terminal, log: Log) -> int:
@@ -84,7 +84,7 @@ def start(words: list[bytes], death_signal: int, terminal: Terminal, log: Log) -
             _kernel.set_parent_death_signal(death_signal)
             if os.getppid() == parent:  # else it died before it could be noticed
                 execute(words, environment)
-        except CannotExecute as error:
+        except ExecuteError as error:
             log.error(str(error))
             code = error.code
         except BaseException as error:

@@ -5,6 +5,7 @@ Source: SPEC.md, "Log". A line that cannot be written at once is dropped.
 
 import errno
 import os
+import select
 import stat
 
 STDERR = 2
@@ -32,7 +33,7 @@ class Log:
     """Lines on stderr, from a level on."""
 
     def __init__(self, quiet: int = 0) -> None:
-        """quiet counts `-q`: 0 shows all, 1 drops info, more drops warnings too."""
+        """Count `-q` in quiet: 0 shows all, 1 drops info, more drops warnings too."""
         self._quiet = quiet
         self._fd: int | None = None
         self._opened = False
@@ -114,8 +115,6 @@ def _write_unblocking(line: bytes) -> None:
         if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
             raise
         # A kernel without it for this kind of file: ask first. poll(2) says "writable" when a whole line fits.
-        import select
-
         poll = select.poll()
         poll.register(STDERR, select.POLLOUT)
         if poll.poll(0) == [(STDERR, select.POLLOUT)]:

@@ -19,7 +19,7 @@ KERNEL = -1
 """The sender of a signal that no process has sent."""
 
 
-class CannotStart(Exception):
+class StartError(Exception):
     """`run` itself failed before the command was started: a message for the user."""
 
 
@@ -37,7 +37,7 @@ class Reaper:
         self._main_lives = False
 
     def run(self) -> int:
-        """Start the command, and return the exit code once no process is left. Raises CannotStart."""
+        """Start the command, and return the exit code once no process is left. Raises StartError."""
         self._become_reaper()
         self._start()
         while True:
@@ -63,7 +63,7 @@ class Reaper:
             try:
                 _kernel.set_child_subreaper()
             except OSError as error:
-                raise CannotStart(f"cannot become a child subreaper: {error.strerror}") from None
+                raise StartError(f"cannot become a child subreaper: {error.strerror}") from None
         _kernel.set_ignored(CHLD, False)  # were it ignored, as it may be inherited, the kernel would reap
         for signum in (TSTP, TTIN, TTOU):
             _kernel.set_ignored(signum, True)
@@ -74,7 +74,7 @@ class Reaper:
         try:
             self._main = command.start(self._words, self._death_signal, self._terminal, self._log)
         except OSError as error:
-            raise CannotStart(f"cannot start {shown}: fork: {error.strerror}") from None
+            raise StartError(f"cannot start {shown}: fork: {error.strerror}") from None
         self._main_lives = True
         self._log.info(f"pid {self._main}: started {shown}")
         release_files(keep_stdin=self._terminal.exists, log_fd=self._log.fd)

@@ -1,7 +1,7 @@
 """Job control: lending the terminal to the command, taking it back, and stopping together with the command.
 
-Source: SPEC.md, "Starting the command" and "When a process ends"; tcsetpgrp(3), and "Job Control" in the GNU C library's
-manual. `run` ignores SIGTTOU, so that it may move the foreground group from the background.
+Source: SPEC.md, "Starting the command" and "When a process ends"; tcsetpgrp(3); "Job Control" in the manual of the GNU
+C library. `run` ignores SIGTTOU, so that it may move the foreground group from the background.
 """
 
 import os

@@ -52,7 +52,9 @@ def program(archive: tarfile.TarFile) -> bytes:
     return member.read()
 
 
-def test_the_image_holds_the_same_bytes_as_make_build_makes(exported: tarfile.TarFile, kit: str, images: Images) -> None:
+def test_the_image_holds_the_same_bytes_as_make_build_makes(
+    exported: tarfile.TarFile, kit: str, images: Images
+) -> None:
     # In a container of the image's builder, since this machine may have other versions of the compiler and of Python.
     builder = images.build(kit, "--target", "builder", *DOCKERFILE)
     build = "cp -r /src /elsewhere && cd /elsewhere && rm -rf .work dist && make build >&2 && sha256sum dist/run"

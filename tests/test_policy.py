@@ -55,7 +55,9 @@ def test_without_s_nothing_is_ever_sent(events: list[tuple[int, bool]]) -> None:
 
 
 @given(codes, st.booleans(), ends)
-def test_with_s_the_first_termination_sends_the_signal_once(code: int, is_main: bool, more: list[tuple[int, bool]]) -> None:
+def test_with_s_the_first_termination_sends_the_signal_once(
+    code: int, is_main: bool, more: list[tuple[int, bool]]
+) -> None:
     policy = Policy(TERM, False, None)
     assert policy.signal_due(0) is None
     assert policy.process_ended(code, is_main)

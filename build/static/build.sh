@@ -15,6 +15,7 @@ mkdir -p "$work/pyinstaller" && cd "$work/pyinstaller"  # where no folder named 
 "$python" -m PyInstaller --log-level WARN --clean -y --distpath "$work/pyinstaller" --workpath "$work/pyinstaller" \
     "$root/spec/run.spec"
 
+include='' library='' libraries=''
 eval "$("$python" - <<'END'
 import shlex, sysconfig
 var = sysconfig.get_config_var

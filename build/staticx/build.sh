@@ -16,6 +16,7 @@ mkdir -p "$work/pyinstaller" "$work/program" && cd "$work/pyinstaller" # where n
     "$root/spec/run.spec"
 
 # The dynamic loader is Python's own. Its path is made longer with slashes, so that the launcher can put another there.
+include='' library='' folders='' interp=''
 eval "$("$python" - <<'END'
 import os, shlex, sys, sysconfig
 from staticx.elf import get_prog_interp
