@@ -32,6 +32,7 @@ reproducible: build ## Build again, here and in another folder, and compare the 
 	@build/reproducible.sh
 
 install: ## Install dist/run and its manual page into DESTDIR and PREFIX
+	@[ -x dist/run ] || { echo "dist/run is not there: type 'make build' first" >&2; exit 1; }
 	install -D -m 0755 dist/run $(DESTDIR)$(PREFIX)/bin/run
 	install -D -m 0644 dist/run.1 $(DESTDIR)$(PREFIX)/share/man/man1/run.1
 

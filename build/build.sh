@@ -22,17 +22,18 @@ case ${LINK:-} in
 esac
 say "LINK=$LINK, $why"
 
-need gcc gcc objcopy binutils cc:libc.a libc6-dev
+tools=(gcc gcc objcopy binutils cc:libc.a libc6-dev)
 if [ "$LINK" = static ]; then
-    need static libpython3-dev py:ensurepip,venv python3-venv
+    need "${tools[@]}" static libpython3-dev py:ensurepip,venv python3-venv
     python=$(static_python)
     [ -n "$python" ] || stop "LINK=static takes a Python 3.11 or newer with a static library: PYTHON= names another"
 else
-    python=$(shared_python)
-    if [ -z "$python" ] && [ -z "${PYTHON:-}" ]; then
-        need py:sysconfig python3 shared libpython3-dev py:ensurepip,venv python3-venv
-        python=$(shared_python)
+    if [ -n "${PYTHON:-}" ] || [ -n "$(shared_python)" ]; then
+        need "${tools[@]}"
+    else
+        need "${tools[@]}" shared libpython3-dev py:ensurepip,venv python3-venv
     fi
+    python=$(shared_python)
     [ -n "$python" ] || stop "LINK=staticx takes a Python 3.11 or newer with libpython3.x.so and Python.h: PYTHON= names another"
 fi
 

@@ -29,12 +29,31 @@ __attribute__((no_stack_protector)) void capture_at_entry(long *stack);
 
 static const char *last_entry; /* of the environment */
 
+/* rt_sigprocmask(2) itself: syscall(3) would set errno, where there is none yet. */
+static inline void block_at_entry(const sigset64 *blocked, sigset64 *old)
+{
+#if defined(__x86_64__)
+    register long size __asm__("r10") = sizeof *blocked;
+    long number = SYS_rt_sigprocmask;
+
+    __asm__ volatile("syscall" : "+a"(number) : "D"(SIG_BLOCK), "S"(blocked), "d"(old), "r"(size) : "rcx", "r11", "memory");
+#elif defined(__aarch64__)
+    register long number __asm__("x8") = SYS_rt_sigprocmask;
+    register long how __asm__("x0") = SIG_BLOCK;
+    register const sigset64 *new_mask __asm__("x1") = blocked;
+    register sigset64 *old_mask __asm__("x2") = old;
+    register long size __asm__("x3") = sizeof *blocked;
+
+    __asm__ volatile("svc #0" : "+r"(how) : "r"(number), "r"(new_mask), "r"(old_mask), "r"(size) : "memory");
+#endif
+}
+
 __attribute__((no_stack_protector)) void capture_at_entry(long *stack)
 {
     static const sigset64 blocked = BLOCKED_SIGNALS;
     char **environment = (char **)(stack + 1 + stack[0] + 1);
 
-    syscall(SYS_rt_sigprocmask, SIG_BLOCK, &blocked, &start_mask, sizeof blocked);
+    block_at_entry(&blocked, &start_mask);
     start_environment = *environment ? *environment : "";
     while (*environment)
         last_entry = *environment++;

@@ -3,6 +3,7 @@
 import os
 
 from run.policy import recipients
+from run.signals import TSTP
 
 
 def _read(path: str) -> bytes:
@@ -69,24 +70,13 @@ def open_fds() -> list[int]:
         return []
 
 
-def reap(limit: int) -> list[tuple[int, int]]:
-    """Collect what has happened to children, without waiting: pairs of pid and wait status, at most limit of them.
+def reap() -> tuple[int, int] | None:
+    """Collect what has happened to one child, without waiting: its pid and wait status, or None if nothing has.
 
-    Stopped children are reported too (WUNTRACED of waitpid(2)). Raises ChildProcessError when there is nothing to
-    collect, and no child left.
+    Stopped children are reported too (WUNTRACED of waitpid(2)). Raises ChildProcessError once no child is left.
     """
-    events: list[tuple[int, int]] = []
-    while len(events) < limit:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
-        except ChildProcessError:
-            if events:
-                break
-            raise
-        if pid == 0:
-            break
-        events.append((pid, status))
-    return events
+    pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
+    return (pid, status) if pid else None
 
 
 def send(signum: int, main_group: int) -> tuple[str, str]:
@@ -107,6 +97,14 @@ def send(signum: int, main_group: int) -> tuple[str, str]:
             pass
     groups, alone = recipients(placed, os.getpgrp())
     return _send_each(signum, [(-g, f"group {g}") for g in groups] + [(p, f"pid {p}") for p in alone])
+
+
+def stop_group(group: int) -> None:
+    """Stop a process group as the terminal does for Ctrl-Z, if this user may."""
+    try:
+        os.killpg(group, TSTP)
+    except OSError:
+        pass
 
 
 def _has_child_in(group: int) -> bool:

@@ -46,7 +46,7 @@ def execute(words: list[bytes], environment: list[bytes]) -> None:
     A file that the kernel does not know how to execute (ENOEXEC) is a script without an interpreter line, which
     execvp(3) gives to /bin/sh.
     """
-    name = printable(words[0])
+    name = printable(words[0]) or "''"
     refusal = None
     for path in candidates(words[0], environment):
         try:

@@ -6,14 +6,13 @@ from run import _kernel, children, command
 from run.cli import Options
 from run.log import STDERR, Log, printable
 from run.policy import Policy, exit_code, stop_signal
-from run.signals import CHLD, CONT, FORWARDED, TERM, TSTP, TTIN, TTOU, describe, signal_set
+from run.signals import CHLD, CONT, FORWARDED, TERM, TSTP, TTIN, TTOU, XFSZ, describe, signal_set
 from run.terminal import STDIN, Terminal
 
 WAITED_FOR = FORWARDED | signal_set(CHLD, TSTP)
 
 BATCH = 1000
 """How many processes are reaped before signals are looked at again, so that neither can starve the other."""
-
 
 KERNEL = -1
 """The sender of a signal that no process has sent."""
@@ -42,18 +41,15 @@ class Reaper:
         self._start()
         while True:
             try:
-                batch = children.reap(BATCH)
+                more = self._reap()
             except ChildProcessError:
                 self._log.info(f"no process is left: exiting with code {self._policy.exit_code}")
                 return self._policy.exit_code
-            for pid, status in batch:
-                self._child_changed(pid, status)
             now = _kernel.monotonic()
             due = self._policy.signal_due(now)
             if due is not None:
                 self._send(f"sending {describe(due)}", due)
-            # Sleep only when there was nothing to reap: another child may have ended, or none be left.
-            event = _kernel.wait_signal(WAITED_FOR, 0 if batch else self._policy.timeout(now))
+            event = _kernel.wait_signal(WAITED_FOR, 0 if more else self._policy.timeout(now))
             if event is not None:
                 self._signalled(*event)
 
@@ -79,6 +75,15 @@ class Reaper:
         self._log.info(f"pid {self._main}: started {shown}")
         release_files(keep_stdin=self._terminal.exists, log_fd=self._log.fd)
 
+    def _reap(self) -> bool:
+        """Reap all zombies, or a batch; say whether there may be more. Raises ChildProcessError when none is left."""
+        for _ in range(BATCH):
+            changed = children.reap()
+            if changed is None:
+                return False
+            self._child_changed(*changed)
+        return True
+
     def _child_changed(self, pid: int, status: int) -> None:
         """A child has ended, or was stopped."""
         is_main = self._main_lives and pid == self._main
@@ -102,8 +107,11 @@ class Reaper:
         if signum == TSTP:
             # Ignored, unless it is Ctrl-Z typed while the terminal is not lent: it is meant for the whole job.
             if sender == KERNEL and self._main_lives:
-                os.killpg(os.getpgid(self._main), TSTP)
-        elif signum != CHLD and sender != os.getpid():  # XFSZ comes from itself when it is the log that may not grow
+                self._terminal.stop_typed = True
+                children.stop_group(os.getpgid(self._main))
+        elif signum == XFSZ and sender == os.getpid():
+            pass  # the log may not grow: setrlimit(2)
+        elif signum != CHLD:
             self._forward(signum, sender)
 
     def _forward(self, signum: int, sender: int) -> None:

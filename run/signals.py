@@ -7,6 +7,7 @@ millisecond for its enumerations.
 
 HUP, INT, QUIT, ILL, TRAP, ABRT, BUS, FPE, KILL, USR1, SEGV, USR2, PIPE, ALRM, TERM = range(1, 16)
 CHLD, CONT, STOP, TSTP, TTIN, TTOU = range(17, 23)
+XFSZ = 25
 SYS = 31
 RTMIN = 34  # 32 and 33 belong to the C library, and have no name
 RTMAX = 64

@@ -51,6 +51,8 @@ class Terminal:
         """Look at stdin."""
         self.exists = _is_terminal()
         self.lent = self.exists and is_foreground()
+        self.stop_typed = False
+        """Whether Ctrl-Z came to `run` itself, which a terminal on stdin is not needed for: `a | run b`."""
 
     def lend(self, group: int) -> None:
         """Make the command's group the foreground group, if the shell has put `run` there: after `fg`."""
@@ -71,8 +73,9 @@ class Terminal:
         Say whether to continue the command now. Only for the stops of a terminal: a command stopped by SIGSTOP is
         somebody else's doing. The whole job stops, as the terminal would have stopped it.
         """
-        if not self.exists or not contains(TERMINAL_STOPS, stopped_by):
+        if not (self.exists or self.stop_typed) or not contains(TERMINAL_STOPS, stopped_by):
             return False
+        self.stop_typed = False
         if stopped_by != TSTP and is_foreground():
             # The shell has brought a running job to the foreground, which it tells nobody: now the command needs it.
             make_foreground(group)

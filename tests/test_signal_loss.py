@@ -32,13 +32,13 @@ def default_actions() -> Iterator[None]:
 def is_executed(pid: int, binary: str) -> bool:
     """Whether this process is `run`, and its first instructions have blocked the signals.
 
-    The terminal stops tell: of the others, SigBlk leaves out those that rt_sigtimedwait(2) waits for, while it does.
+    TTIN and TTOU tell: of the others, SigBlk leaves out those that rt_sigtimedwait(2) waits for, while it does.
     """
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return binary.encode() in words[:2] and signals(pid, "SigBlk") >= {signal.SIGTSTP, signal.SIGTTIN}
+    return binary.encode() in words[:2] and signals(pid, "SigBlk") >= {signal.SIGTTIN, signal.SIGTTOU}
 
 
 def pid_when_executed(started: Started, binary: str, pid_1: bool) -> int:

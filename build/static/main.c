@@ -42,7 +42,7 @@ static void check(PyStatus status)
 /* CPython does not survive it when there is no memory for its core; so look first whether that much can be had. */
 static void check_memory(void)
 {
-    enum { NEEDED = 6 * 1024 * 1024 }; /* bytes; it takes 4 MB */
+    enum { NEEDED = 4 * 1024 * 1024 }; /* bytes; it takes 3.3 MB */
     void *memory = mmap(NULL, NEEDED, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
     if (memory == MAP_FAILED)

@@ -259,10 +259,9 @@ static int hand_over(char **environment)
     for (uint32_t i = 0; i < handover.file_count; i++)
         handover.fds[i] = files[i].fd;
     write_memfd(fd, &handover, sizeof handover);
-    if (start_environment)
-        write_memfd(fd, start_environment, (size_t)(start_environment_end - start_environment));
     for (; !start_environment && *environment; environment++)
         write_memfd(fd, *environment, strlen(*environment) + 1);
+    write_memfd(fd, start_environment, (size_t)(start_environment_end - start_environment));
     return fd;
 }
 
