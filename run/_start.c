@@ -10,6 +10,7 @@
 
 #include <signal.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -21,11 +22,13 @@ const char *start_environment, *start_environment_end;
 #ifdef RUN_ENTRY
 
 /*
- * What run_entry calls before there is a C library: nothing here may need one. The kernel puts the arguments and the
- * environment on the stack as string after string (execve(2)), and below them pointers to them. The strings stay as they
- * are, while the C library takes some variables out of environ in a program with more rights than its user: ld.so(8).
+ * What run_entry calls before there is a C library: nothing here may need one. It returns where the stack is to begin.
+ *
+ * The kernel puts the environment on the stack as string after string, and below them pointers to them (execve(2)). The
+ * C library would take some variables away in a program with more rights than its user, and change GLIBC_TUNABLES in place
+ * (ld.so(8)); so it gets to see no environment. The strings stay as they are.
  */
-__attribute__((no_stack_protector)) void capture_at_entry(long *stack);
+__attribute__((no_stack_protector)) long *capture_at_entry(long *stack);
 
 static const char *last_entry; /* of the environment */
 
@@ -48,21 +51,33 @@ static inline void block_at_entry(const sigset64 *blocked, sigset64 *old)
 #endif
 }
 
-__attribute__((no_stack_protector)) void capture_at_entry(long *stack)
+__attribute__((no_stack_protector)) long *capture_at_entry(long *stack)
 {
     static const sigset64 blocked = BLOCKED_SIGNALS;
-    char **environment = (char **)(stack + 1 + stack[0] + 1);
+    long argc = stack[0], count = 0;
+    char **environment = (char **)(stack + 1 + argc + 1);
 
     block_at_entry(&blocked, &start_mask);
     start_environment = *environment ? *environment : "";
-    while (*environment)
-        last_entry = *environment++;
+    for (; environment[count]; count++)
+        last_entry = environment[count];
+
+    /* The number of arguments and their pointers move up to where the environment ends. The stack stays aligned to 16
+       bytes, for which one entry may have to remain; it is an empty one. Volatile, or this would become a memmove(3). */
+    long hidden = count & ~1L;
+    volatile long *moved = stack + hidden;
+
+    if (hidden < count)
+        environment[hidden] = "";
+    for (long i = argc + 1; i >= 0; i--)
+        moved[i] = stack[i];
+    return stack + hidden;
 }
 
 /*
- * run_entry: call capture_at_entry, then go to the C library's own entry point with the stack as the kernel made it. The
- * kernel starts a program with all other registers free to use, but for rdx (x86-64) and x0 (arm64): a function to
- * register with atexit(3), which the kernel always sets to 0.
+ * run_entry: call capture_at_entry, then go to the C library's own entry point. The kernel starts a program with all other
+ * registers free to use, but for rdx (x86-64) and x0 (arm64): a function to register with atexit(3), which the kernel
+ * always sets to 0.
  */
 #if defined(__x86_64__)
 __asm__(".text\n"
@@ -71,6 +86,7 @@ __asm__(".text\n"
         "run_entry:\n"
         "    mov %rsp, %rdi\n"
         "    call capture_at_entry\n"
+        "    mov %rax, %rsp\n"
         "    xor %edx, %edx\n"
         "    jmp _start\n"
         ".size run_entry, . - run_entry\n");
@@ -81,6 +97,7 @@ __asm__(".text\n"
         "run_entry:\n"
         "    mov x0, sp\n"
         "    bl capture_at_entry\n"
+        "    mov sp, x0\n"
         "    mov x0, #0\n"
         "    b _start\n"
         ".size run_entry, . - run_entry\n");
@@ -117,4 +134,17 @@ __attribute__((constructor)) static void capture_start(void)
     /* An interpreter that loads this file ignores these itself; what it was given cannot be known any more. */
     start_ignored &= ~(SIGNAL_BIT(SIGPIPE) | SIGNAL_BIT(SIGXFSZ));
 #endif
+}
+
+const char *start_getenv(const char *name)
+{
+    size_t length = strlen(name);
+
+    if (!start_environment)
+        return getenv(name);
+    for (const char *entry = start_environment; entry < start_environment_end; entry += strlen(entry) + 1) {
+        if (strncmp(entry, name, length) == 0 && entry[length] == '=')
+            return entry + length + 1;
+    }
+    return NULL;
 }

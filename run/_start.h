@@ -24,4 +24,7 @@ extern sigset64 start_ignored; /* ignored when the process was executed */
  */
 extern const char *start_environment, *start_environment_end;
 
+/* getenv(3) for that environment. */
+const char *start_getenv(const char *name);
+
 #endif

@@ -267,7 +267,7 @@ static int hand_over(char **environment)
 
 int main(__attribute__((unused)) int argc, char **argv, char **environment)
 {
-    const char *parents[] = {getenv("TMPDIR"), "/tmp", "/dev/shm", "/run", "/var/tmp", "/."};
+    const char *parents[] = {start_getenv("TMPDIR"), "/tmp", "/dev/shm", "/run", "/var/tmp", "/."};
     enum { PARENTS = sizeof parents / sizeof *parents };
     char path[2 * LONGEST_PATH], library_path[2 * LONGEST_PATH], variable[64];
     uint64_t expected;
