@@ -37,4 +37,6 @@ install: ## Install dist/run and its manual page into DESTDIR and PREFIX
 	install -D -m 0644 dist/run.1 $(DESTDIR)$(PREFIX)/share/man/man1/run.1
 
 clean: ## Remove all that was made
-	rm -rf .work dist
+	rm -rf dist *.egg-info
+	find .work -mindepth 1 ! -name .gitignore -delete
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

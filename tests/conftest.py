@@ -59,11 +59,21 @@ def clean_up() -> Iterator[None]:
         Starter.made.pop().kill_all()
 
 
-def pytest_configure() -> None:
-    """Give signals 32 and 33 their default action: a program started by posix_spawn(3), as by make, may ignore them.
+@pytest.fixture(autouse=True)
+def static_only(request: pytest.FixtureRequest) -> None:
+    """Skip what is marked static_only(reason) when the binary is a bundle that unpacks itself first."""
+    marker = request.node.get_closest_marker("static_only")
+    if marker and b".staticx.archive" in Path(request.getfixturevalue("binary")).read_bytes():
+        pytest.skip(f"LINK=staticx: {marker.args[0]}")
 
-    The C library's own functions refuse these two: rt_sigaction(2).
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Know the marker static_only, and make no difference between a start by make and any other.
+
+    Signals 32 and 33 get their default action: a program started by posix_spawn(3), as by make, may ignore them. The C
+    library's own functions refuse these two: rt_sigaction(2).
     """
+    config.addinivalue_line("markers", "static_only(reason): does not hold for a bundle that unpacks itself")
     number = {"x86_64": 13, "aarch64": 134}[os.uname().machine]
     default = (ctypes.c_long * 4)()
     for signum in (32, 33):

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from harness import Starter
 
+pytestmark = pytest.mark.static_only("unpacking takes memory, open files and a file size")
+
 ONE_ERROR = re.compile(r"run: \[error\] [^\n]+\n")
 ORPHANS = ("sh", "-c", "( (exit 5) & ); exit 3")
 

@@ -195,6 +195,7 @@ def test_bad_usage_is_125(start: Starter) -> None:
     assert start.result()[0] == 125
 
 
+@pytest.mark.static_only("its first prctl(2) is another one")
 @pytest.mark.parametrize("error", ["EINVAL", "EPERM"])
 def test_no_subreaper_is_125(binary: str, tmp_path: Path, error: str) -> None:
     tracer = Starter("strace", tmp_path)
