@@ -61,7 +61,7 @@ def clean_up() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def static_only(request: pytest.FixtureRequest) -> None:
-    """Skip what is marked static_only(reason) when the binary is a bundle that unpacks itself first."""
+    """Skip what is marked as static only, for a reason, when the binary is a bundle that unpacks itself first."""
     marker = request.node.get_closest_marker("static_only")
     if marker and b".staticx.archive" in Path(request.getfixturevalue("binary")).read_bytes():
         pytest.skip(f"LINK=staticx: {marker.args[0]}")
