@@ -2,12 +2,13 @@
 
 import ctypes
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import Starter
+from harness import Starter, signals
 from probe import Probe
 
 pytest_plugins = ["engine", "extension"]
@@ -68,13 +69,13 @@ def static_only(request: pytest.FixtureRequest) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Know the marker static_only, and make no difference between a start by make and any other.
+    """Know the marker static_only, and make no difference between ways to start the tests.
 
-    Signals 32 and 33 get their default action: a program started by posix_spawn(3), as by make, may ignore them. The C
-    library's own functions refuse these two: rt_sigaction(2).
+    Signals that were ignored get their default action: a shell ignores INT and QUIT for what it starts with &, and
+    posix_spawn(3), as make uses it, leaves 32 and 33 ignored. The C library's functions refuse those: rt_sigaction(2).
     """
     config.addinivalue_line("markers", "static_only(reason): does not hold for a bundle that unpacks itself")
     number = {"x86_64": 13, "aarch64": 134}[os.uname().machine]
     default = (ctypes.c_long * 4)()
-    for signum in (32, 33):
+    for signum in signals(os.getpid(), "SigIgn") - {signal.SIGPIPE, signal.SIGXFSZ}:
         ctypes.CDLL(None).syscall(number, signum, default, None, 8)

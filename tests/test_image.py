@@ -5,6 +5,7 @@ import io
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -68,6 +69,21 @@ def test_both_builders_make_the_same_bytes(images: Images) -> None:
         with tarfile.open(fileobj=io.BytesIO(export(images.build(kit, *DOCKERFILE)))) as archive:
             made.add(program(archive))
     assert len(made) == 1
+
+
+@pytest.mark.parametrize("dockerfile", ["Dockerfile", "Dockerfile.staticx"])
+def test_the_program_of_each_image_answers_stop_without_any_right(
+    dockerfile: str, containers: Containers, images: Images, busybox: Path, tmp_path: Path
+) -> None:
+    made = images.build(CLASSIC, "--file", str(ROOT / "docker" / dockerfile), str(ROOT))
+    with tarfile.open(fileobj=io.BytesIO(export(made))) as archive:
+        (tmp_path / "run").write_bytes(program(archive))
+    (tmp_path / "run").chmod(0o755)
+    image = images.make({"bin/run": tmp_path / "run", "bin/busybox": busybox})
+    options = ("--user", "1000:1000", "--read-only", "--cap-drop", "ALL")
+    container = containers(image, "busybox", "sleep", "600", options=options)
+    container.wait_log("started busybox")
+    assert container.stop() == 128 + signal.SIGTERM
 
 
 def test_the_image_holds_nothing_else(exported: tarfile.TarFile) -> None:
