@@ -7,8 +7,7 @@ cd "$(dirname "$0")/.."
 . build/prerequisites.sh
 
 case ${LINK:-} in
-    static) why="as it was asked for" ;;
-    staticx) why="as it was asked for" ;;
+    static | staticx) why="as it was asked for" ;;
     '')
         if [ -n "$(static_python)" ]; then
             LINK=static why="for ${PYTHON:-/usr/bin/python3} has a static library"

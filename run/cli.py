@@ -33,7 +33,7 @@ Options:
   -s SIG  signal
   -t N    seconds
 """
-"""The options, for docopt: each may be repeated, the last one counts, and -h and -v go before all else."""
+"""The options, for docopt: each may be repeated, and the last one counts."""
 
 FLAGS = "qdhv"
 VALUED = {"s": "a signal, such as TERM, is accepted", "t": "a number of seconds, such as 10, is accepted"}

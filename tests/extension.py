@@ -24,7 +24,7 @@ SANITIZER_OPTIONS = {
 }
 
 
-def compile_c(target: Path, *words: str | Path) -> Path:
+def compile_files(target: Path, *words: str | Path) -> Path:
     """Compile and link with gcc; every warning is an error."""
     result = subprocess.run(["gcc", *WARNINGS, "-o", target, *words], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
@@ -42,7 +42,7 @@ class Extension:
         package.mkdir()
         (package / "__init__.py").touch()
         flags = ["-shared", "-fPIC", f"-I{sysconfig.get_path('include')}", *(SANITIZERS if sanitized else ())]
-        compile_c(package / "_kernel.so", *flags, ROOT / "run" / "_kernel.c", ROOT / "run" / "_start.c")
+        compile_files(package / "_kernel.so", *flags, ROOT / "run" / "_kernel.c", ROOT / "run" / "_start.c")
         if sanitized:
             # The interpreter is not sanitized, so the sanitizer's library must be loaded ahead of all others.
             found = subprocess.run(["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)

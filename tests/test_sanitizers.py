@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from extension import ROOT, SANITIZER_OPTIONS, SANITIZERS, compile_c
+from extension import ROOT, SANITIZER_OPTIONS, SANITIZERS, compile_files
 from harness import DEADLINE, Starter
 
 WORK = ROOT / ".work" / "static"
@@ -35,7 +35,7 @@ def link(target: Path, frozen: Path) -> Path:
     sources = [ROOT / "run" / "_start.c", ROOT / "run" / "_kernel.c", ROOT / "build" / "static" / "main.c"]
     generated = [frozen, WORK / "generated" / "inittab.c"]
     flags = ["-fno-pie", "-no-pie", *SANITIZERS, f"-I{include}"]
-    return compile_c(target, *flags, *sources, *generated, library, *more, "-lm")
+    return compile_files(target, *flags, *sources, *generated, library, *more, "-lm")
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +66,7 @@ MISTAKES = {
 def test_the_sanitizers_find_a_mistake_when_there_is_one(tmp_path: Path, mistake: str) -> None:
     source = tmp_path / "mistake.c"
     source.write_text(f"#include <stdlib.h>\nint main(int argc, char **argv) {{ (void)argv; {MISTAKES[mistake]} }}\n")
-    wrong = compile_c(tmp_path / "mistake", *SANITIZERS, source)
+    wrong = compile_files(tmp_path / "mistake", *SANITIZERS, source)
     result = subprocess.run([wrong], env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert result.returncode != 0
     assert "AddressSanitizer" in result.stderr or "runtime error" in result.stderr
