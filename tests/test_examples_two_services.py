@@ -1,4 +1,4 @@
-"""docker/example, as people will copy it: both services answer, and both end together."""
+"""docker/examples/two-services, as people will copy it: both services answer, and both end together."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 from engine import Container, Containers, Images, docker
 from harness import wait_until
 
-FOLDER = Path(__file__).resolve().parent.parent / "docker" / "example"
+FOLDER = Path(__file__).resolve().parent.parent / "docker" / "examples" / "two-services"
 
 HARDENED = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
 
@@ -14,7 +14,7 @@ HARDENED = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privil
 @pytest.fixture(scope="module")
 def example(kit: str, images: Images, bare_image: str) -> str:
     """The image of the example, with the binary under test as its `run`."""
-    return images.build(kit, "--build-arg", f"RUN_IMAGE={bare_image}", str(FOLDER))
+    return images.build(kit, "--build-arg", f"RUN={bare_image}", str(FOLDER))
 
 
 def ask(container: Container, *words: str) -> str:
