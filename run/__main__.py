@@ -2,7 +2,7 @@
 
 from run import _kernel  # noqa: F401  # isort: skip  # loading it blocks signals, where nothing did before
 
-import os
+import posix
 import sys
 
 from run import VERSION
@@ -32,14 +32,14 @@ def show(text: str) -> int:
     rest = text.encode()
     try:
         while rest:
-            rest = rest[os.write(STDOUT, rest) :]
+            rest = rest[posix.write(STDOUT, rest) :]
     except OSError as error:
         raise StartError(f"cannot write to standard output: {error.strerror}") from None
     return 0
 
 
 def main() -> None:
-    """Never return, and show no traceback: os._exit(), since nothing is left that a tear-down could be good for."""
+    """Never return, and show no traceback: posix._exit(), since nothing is left that a tear-down could be good for."""
     code = CANNOT_RUN
     try:
         code = run(sys.argv[1:])
@@ -50,7 +50,7 @@ def main() -> None:
     except BaseException as error:
         Log().error(f"internal error: {type(error).__name__}: {error}")
     finally:
-        os._exit(code)
+        posix._exit(code)
 
 
 if __name__ == "__main__":

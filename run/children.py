@@ -1,6 +1,6 @@
 """The processes whose parent is `run`: which they are, reaping them, and sending them signals."""
 
-import os
+import posix
 
 from run.policy import recipients
 from run.signals import TSTP
@@ -8,14 +8,14 @@ from run.signals import TSTP
 
 def _read(path: str) -> bytes:
     """The whole content of a file under /proc. Raises OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     try:
         parts = []
-        while part := os.read(fd, 65536):
+        while part := posix.read(fd, 65536):
             parts.append(part)
         return b"".join(parts)
     finally:
-        os.close(fd)
+        posix.close(fd)
 
 
 def _proc_is_ours() -> bool:
@@ -25,15 +25,15 @@ def _proc_is_ours() -> bool:
     """
     for line in _read("/proc/self/status").splitlines():
         if line.startswith(b"NSpid:"):
-            return line.split()[1:] == [b"%d" % os.getpid()]
-    return os.readlink("/proc/self") == str(os.getpid())
+            return line.split()[1:] == [b"%d" % posix.getpid()]
+    return posix.readlink("/proc/self") == str(posix.getpid())
 
 
 def _scan_for_children() -> list[int]:
     """List the children from every process's parent, on a kernel without CONFIG_PROC_CHILDREN. Raises OSError."""
-    me = b"%d" % os.getpid()
+    me = b"%d" % posix.getpid()
     children = []
-    for name in os.listdir("/proc"):
+    for name in posix.listdir("/proc"):
         if name.isdigit():
             try:
                 # proc(5): "pid (comm) state ppid ...", where comm may hold blanks and parentheses
@@ -65,7 +65,7 @@ def list_children() -> list[int] | None:
 def open_fds() -> list[int]:
     """The open file descriptors of `run` itself, or none where /proc does not tell."""
     try:
-        return [int(name) for name in os.listdir("/proc/self/fd")]
+        return [int(name) for name in posix.listdir("/proc/self/fd")]
     except OSError:
         return []
 
@@ -75,7 +75,7 @@ def reap() -> tuple[int, int] | None:
 
     Stopped children are reported too (WUNTRACED of waitpid(2)). Raises ChildProcessError once no child is left.
     """
-    pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
+    pid, status = posix.waitpid(-1, posix.WNOHANG | posix.WUNTRACED)
     return (pid, status) if pid else None
 
 
@@ -86,23 +86,23 @@ def send(signum: int, main_group: int) -> tuple[str, str]:
     """
     children = list_children()
     if children is None:
-        if os.getpid() == 1:
+        if posix.getpid() == 1:
             return _send_each(signum, [(-1, "all processes")])
         return _send_each(signum, [(-main_group, f"group {main_group}")] if _has_child_in(main_group) else [])
     placed = []
     for pid in children:
         try:
-            placed.append((pid, os.getpgid(pid)))
+            placed.append((pid, posix.getpgid(pid)))
         except ProcessLookupError:
             pass
-    groups, alone = recipients(placed, os.getpgrp())
+    groups, alone = recipients(placed, posix.getpgrp())
     return _send_each(signum, [(-g, f"group {g}") for g in groups] + [(p, f"pid {p}") for p in alone])
 
 
 def stop_group(group: int) -> None:
     """Stop a process group as the terminal does for Ctrl-Z, if this user may."""
     try:
-        os.killpg(group, TSTP)
+        posix.killpg(group, TSTP)
     except OSError:
         pass
 
@@ -110,7 +110,7 @@ def stop_group(group: int) -> None:
 def _has_child_in(group: int) -> bool:
     """Whether a child is in this process group. If not, its number may stand for another group by now: waitid(2)."""
     try:
-        os.waitid(os.P_PGID, group, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        posix.waitid(posix.P_PGID, group, posix.WEXITED | posix.WNOHANG | posix.WNOWAIT)
     except ChildProcessError:
         return False
     return True
@@ -121,7 +121,7 @@ def _send_each(signum: int, targets: list[tuple[int, str]]) -> tuple[str, str]:
     reached, refused = [], []
     for target, name in targets:
         try:
-            os.kill(target, signum)
+            posix.kill(target, signum)
             reached.append(name)
         except ProcessLookupError:
             pass

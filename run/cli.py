@@ -1,6 +1,6 @@
 """The command line: the usage text, docopt, and what docopt cannot say well: which word is wrong, what is accepted."""
 
-import os
+import sys
 
 from docopt import DocoptExit, docopt
 
@@ -27,7 +27,7 @@ Options:
 """What `run -h` prints. A constant, since a build may drop docstrings."""
 
 GRAMMAR = """\
-Usage: run [-q]... [-d]... [-h]... [-v]... [-s SIG]... [-t N]...
+Usage: run [-qdhv -s SIG -t N]...
 
 Options:
   -s SIG  signal
@@ -65,7 +65,7 @@ class Options:
         self.daemon = given["-d"] > 0
         self.signal = signals[-1] if signals else None
         self.grace = graces[-1] if graces else None
-        self.command = [os.fsencode(word) for word in command]
+        self.command = [encoded(word) for word in command]
         if not (self.help or self.version or self.command):
             raise UsageError("no command was given: 'run [-qsdt] cmd [args...]' is accepted")
 
@@ -95,9 +95,14 @@ def split(argv: list[str]) -> tuple[list[str], list[str]]:
     return argv[:i], argv[i:]
 
 
+def encoded(word: str) -> bytes:
+    """A word of the command line as the bytes that it was given in: os.fsencode()."""
+    return word.encode(sys.getfilesystemencoding(), "surrogateescape")
+
+
 def shown(word: str) -> str:
     """A word of the command line as it may stand in a message."""
-    return printable(os.fsencode(word))
+    return printable(encoded(word))
 
 
 def parse_signal(word: str) -> int:

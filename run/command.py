@@ -4,7 +4,7 @@ Source: SPEC.md, "Starting the command".
 """
 
 import errno
-import os
+import posix
 
 from run import _kernel
 from run.log import Log, printable
@@ -40,6 +40,15 @@ def candidates(name: bytes, environment: list[bytes]) -> list[bytes]:
     return [directory + b"/" + name if directory else name for directory in path.split(b":")]
 
 
+def exists(path: bytes) -> bool:
+    """Whether there is such a file."""
+    try:
+        posix.stat(path)
+    except OSError:
+        return False
+    return True
+
+
 def execute(words: list[bytes], environment: list[bytes]) -> None:
     """Become the command, in the child. Never returns; raises ExecuteError.
 
@@ -58,10 +67,10 @@ def execute(words: list[bytes], environment: list[bytes]) -> None:
                 _kernel.execute(SHELL, [SHELL, path, *words[1:]], environment)
         except OSError as error:
             # ENOENT also stands for a file that is there, but not its interpreter or dynamic loader: execve(2)
-            if error.errno == errno.ENOENT and os.path.exists(path):
+            if error.errno == errno.ENOENT and exists(path):
                 refusal = f"{printable(path)}: found, but the interpreter or dynamic loader that it needs is missing"
             elif error.errno not in (errno.ENOENT, errno.ENOTDIR):
-                found = "found, but " if os.path.exists(path) else ""
+                found = "found, but " if exists(path) else ""
                 refusal = f"{printable(path)}: {found}cannot be executed: {error.strerror}"
             if error.errno not in SEARCH_ON:
                 break
@@ -73,16 +82,16 @@ def execute(words: list[bytes], environment: list[bytes]) -> None:
 def start(words: list[bytes], death_signal: int, terminal: Terminal, log: Log) -> int:
     """Fork, and become the command in the child; return its pid. Raises OSError when the fork is refused: fork(2)."""
     environment = _kernel.environment()
-    parent = os.getpid()
-    pid = os.fork()
+    parent = posix.getpid()
+    pid = posix.fork()
     if pid == 0:
         code = CANNOT_RUN
         try:
-            os.setpgid(0, 0)
+            posix.setpgid(0, 0)
             if terminal.lent:
-                make_foreground(os.getpid())
+                make_foreground(posix.getpid())
             _kernel.set_parent_death_signal(death_signal)
-            if os.getppid() == parent:  # else it died before it could be noticed
+            if posix.getppid() == parent:  # else it died before it could be noticed
                 execute(words, environment)
         except ExecuteError as error:
             log.error(str(error))
@@ -90,9 +99,9 @@ def start(words: list[bytes], death_signal: int, terminal: Terminal, log: Log) -
         except BaseException as error:
             log.error(f"cannot start {printable(words[0])}: {error}")
         finally:
-            os._exit(code)
+            posix._exit(code)
     try:
-        os.setpgid(pid, pid)
+        posix.setpgid(pid, pid)
     except OSError:
         pass  # the child did it, and is the command already (EACCES), or gone (ESRCH)
     return pid

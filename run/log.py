@@ -4,9 +4,8 @@ Source: SPEC.md, "Log". A line that cannot be written at once is dropped.
 """
 
 import errno
-import os
-import select
-import stat
+import posix
+from _stat import S_ISCHR, S_ISFIFO, S_ISREG
 
 STDERR = 2
 LONGEST = 4096
@@ -67,7 +66,7 @@ class Log:
             self._fd = _open_unblocking()
         try:
             if self._fd is not None:
-                os.write(self._fd, line)
+                posix.write(self._fd, line)
             else:
                 _write_unblocking(line)
         except OSError:
@@ -81,9 +80,9 @@ def _open_unblocking() -> int | None:
     blocks; a socket, or a stderr that may not be opened again, has to do without: None.
     """
     try:
-        if not (stat.S_ISFIFO(mode := os.fstat(STDERR).st_mode) or stat.S_ISCHR(mode)):
+        if not (S_ISFIFO(mode := posix.fstat(STDERR).st_mode) or S_ISCHR(mode)):
             return None
-        fd = os.open("/proc/self/fd/2", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        fd = posix.open("/proc/self/fd/2", posix.O_WRONLY | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC)
     except OSError:
         return None
     return _above_stderr(fd)
@@ -95,27 +94,29 @@ def _above_stderr(fd: int) -> int | None:
     try:
         while fd <= STDERR:
             taken.append(fd)
-            fd = os.dup(fd)
+            fd = posix.dup(fd)
         return fd
     except OSError:
         return None
     finally:
         for low in taken:
-            os.close(low)
+            posix.close(low)
 
 
 def _write_unblocking(line: bytes) -> None:
     """Write to stderr itself unless it would block. Raises OSError when the line is to be dropped."""
-    if stat.S_ISREG(os.fstat(STDERR).st_mode):
-        os.write(STDERR, line)
+    if S_ISREG(posix.fstat(STDERR).st_mode):
+        posix.write(STDERR, line)
         return
     try:
-        os.pwritev(STDERR, [line], -1, RWF_NOWAIT)
+        posix.pwritev(STDERR, [line], -1, RWF_NOWAIT)
     except OSError as error:
         if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
             raise
         # A kernel without it for this kind of file: ask first. poll(2) says "writable" when a whole line fits.
+        import select  # noqa: PLC0415 - it is hardly ever needed
+
         poll = select.poll()
         poll.register(STDERR, select.POLLOUT)
         if poll.poll(0) == [(STDERR, select.POLLOUT)]:
-            os.write(STDERR, line)
+            posix.write(STDERR, line)

@@ -1,6 +1,6 @@
 """The reaper loop: wait for a signal, reap or forward, decide, act."""
 
-import os
+import posix
 
 from run import _kernel, children, command
 from run.cli import Options
@@ -55,7 +55,7 @@ class Reaper:
 
     def _become_reaper(self) -> None:
         """Be the one to whom orphans are re-parented, and see every child's end: prctl(2), wait(2)."""
-        if os.getpid() != 1:
+        if posix.getpid() != 1:
             try:
                 _kernel.set_child_subreaper()
             except OSError as error:
@@ -66,7 +66,7 @@ class Reaper:
 
     def _start(self) -> None:
         shown = " ".join(printable(word) for word in self._words)
-        self._log.info(f"own pid is {os.getpid()}")
+        self._log.info(f"own pid is {posix.getpid()}")
         try:
             self._main = command.start(self._words, self._death_signal, self._terminal, self._log)
         except OSError as error:
@@ -90,11 +90,12 @@ class Reaper:
         stopped_by = stop_signal(status)
         if stopped_by:
             self._log.info(f"pid {pid}: stopped by {describe(stopped_by)}")
-            if is_main and self._terminal.stop_with_command(stopped_by, os.getpgid(pid)):
+            if is_main and self._terminal.stop_with_command(stopped_by, posix.getpgid(pid)):
                 self._forward(CONT, KERNEL)
             return
         code = exit_code(status)
-        ended = f"killed by {describe(os.WTERMSIG(status))}" if os.WIFSIGNALED(status) else f"exited with code {code}"
+        killed = posix.WIFSIGNALED(status)
+        ended = f"killed by {describe(posix.WTERMSIG(status))}" if killed else f"exited with code {code}"
         self._log.info(f"pid {pid}: {ended}")
         if is_main:
             self._main_lives = False
@@ -108,8 +109,8 @@ class Reaper:
             # Ignored, unless it is Ctrl-Z typed while the terminal is not lent: it is meant for the whole job.
             if sender == KERNEL and self._main_lives:
                 self._terminal.stop_typed = True
-                children.stop_group(os.getpgid(self._main))
-        elif signum == XFSZ and sender == os.getpid():
+                children.stop_group(posix.getpgid(self._main))
+        elif signum == XFSZ and sender == posix.getpid():
             pass  # the log may not grow: setrlimit(2)
         elif signum != CHLD:
             self._forward(signum, sender)
@@ -117,7 +118,7 @@ class Reaper:
     def _forward(self, signum: int, sender: int) -> None:
         """Pass a signal on. After a CONT, the command gets the terminal if the shell has given it to `run`."""
         if signum == CONT and self._main_lives:
-            self._terminal.lend(os.getpgid(self._main))
+            self._terminal.lend(posix.getpgid(self._main))
         self._send(f"forwarding {describe(signum)}{f' from pid {sender}' if sender > 0 else ''}", signum)
 
     def _send(self, why: str, signum: int) -> None:
@@ -145,6 +146,6 @@ def release_files(keep_stdin: bool, log_fd: int | None) -> None:
         for fd in children.open_fds():
             if fd not in kept:
                 try:
-                    os.close(fd)
+                    posix.close(fd)
                 except OSError:
                     pass  # it was the one that listed the others

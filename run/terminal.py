@@ -4,7 +4,7 @@ Source: SPEC.md, "Starting the command" and "When a process ends"; tcsetpgrp(3);
 C library. `run` ignores SIGTTOU, so that it may move the foreground group from the background.
 """
 
-import os
+import posix
 
 from run import _kernel
 from run.signals import BLOCKED, CONT, TERMINAL_STOPS, TSTP, contains, signal_set
@@ -15,7 +15,7 @@ STDIN = 0
 def _is_terminal() -> bool:
     """Whether stdin is the terminal that controls this session."""
     try:
-        os.tcgetpgrp(STDIN)
+        posix.tcgetpgrp(STDIN)
     except OSError:
         return False
     return True
@@ -24,13 +24,13 @@ def _is_terminal() -> bool:
 def is_foreground() -> bool:
     """Whether stdin is a terminal and the process group of `run` is its foreground group."""
     try:
-        group = os.getpgrp()
-        if os.tcgetpgrp(STDIN) != group:
+        group = posix.getpgrp()
+        if posix.tcgetpgrp(STDIN) != group:
             return False
         if group == 0:
             # Both groups may be different ones of an outer pid namespace, which all look like 0. Reading fails
             # in the background where SIGTTIN is ignored (EIO of read(2)), even when it is no byte that is read.
-            os.read(STDIN, 0)
+            posix.read(STDIN, 0)
     except OSError:
         return False
     return True
@@ -39,7 +39,7 @@ def is_foreground() -> bool:
 def make_foreground(group: int) -> None:
     """Make this the terminal's foreground group, if that can be: tcsetpgrp(3)."""
     try:
-        os.tcsetpgrp(STDIN, group)
+        posix.tcsetpgrp(STDIN, group)
     except OSError:
         pass  # the terminal was hung up, or the group is gone
 
@@ -62,7 +62,7 @@ class Terminal:
 
     def take_back(self) -> None:
         """Make the own group the foreground group again, if the command had the terminal."""
-        own = os.getpgrp()
+        own = posix.getpgrp()
         if self.lent and own != 0:
             make_foreground(own)
         self.lent = False
@@ -82,12 +82,12 @@ class Terminal:
             self.lent = True
             return True
         _kernel.set_ignored(TSTP, False)
-        os.kill(0, TSTP)
+        posix.kill(0, TSTP)
         _kernel.set_mask(BLOCKED & ~signal_set(TSTP))  # here `run` stops
         _kernel.set_mask(BLOCKED)
         _kernel.set_ignored(TSTP, True)
         was_continued = _kernel.wait_signal(signal_set(CONT), 0) is not None
-        if was_continued or os.getpgrp() == 0:
+        if was_continued or posix.getpgrp() == 0:
             # In group 0 it is processes of an outer pid namespace that stop, and get a CONT later, as `run` does.
             self.lent = False
             return was_continued

@@ -1,7 +1,8 @@
 """Which modules the program imports, and the C tables that put them into it. Used by spec/run.spec.
 
 PyInstaller's analysis says where each module comes from, but also lists what is imported only in code that this program
-never reaches: e-mail, archives, calendars. So the imports are tried, and what they load is what is taken.
+never reaches: e-mail, archives, calendars. So the imports are tried, and what they load is what is taken. `re` is
+replaced by a module with precompiled expressions.
 """
 
 import _imp
@@ -14,6 +15,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import expressions
+
 PACKAGE = "run"
 KERNEL = "run._kernel"
 """The package's own extension module: main.c adds it, for built-in modules cannot be in a package."""
@@ -21,12 +24,14 @@ KERNEL = "run._kernel"
 TRIAL = """
 import sys
 always = set(sys.modules)
-sys.path += sys.argv[1].split(chr(10))
+sys.path[:0] = sys.argv[1].split(chr(10))
 for name in sys.argv[2].split():
     __import__(name)
+sys.modules["run.cli"].Options(["-qds", "TERM", "-t", "1", "--", "command"])
 for name, module in sys.modules.items():
-    source = (getattr(module, "__file__", None) or "").endswith(".py")
-    print(name, "source" if source else "c", "always" if name in always else "imported")
+    file = getattr(module, "__file__", None) or ""
+    when = "always" if name in always else "imported"
+    print(name, when, file if file.endswith(".py") else "", sep=chr(9))
 """
 
 
@@ -40,14 +45,15 @@ def imported_names(graph: Any) -> list[str]:
     return sorted(name for name in names if "/" not in name)
 
 
-def try_imports(names: list[str]) -> list[list[str]]:
-    """Import these in a fresh interpreter; each module it has then: name, "source" or "c", "always" or "imported".
+def try_imports(names: list[str], path: list[str]) -> list[list[str]]:
+    """Import these in a fresh interpreter, and parse a command line.
 
-    Raises subprocess.CalledProcessError when an import fails.
+    Each module it has then: name, "always" or "imported", and its source file, or "" for one in C. Raises
+    subprocess.CalledProcessError when an import fails.
     """
-    command = [sys.executable, "-I", "-S", "-c", TRIAL, "\n".join(sys.path), " ".join(names)]
+    command = [sys.executable, "-I", "-S", "-c", TRIAL, "\n".join(path), " ".join(names)]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True).stdout
-    return [line.split() for line in output.splitlines() if not line.startswith("__main__ ")]
+    return [line.split("\t") for line in output.splitlines() if not line.startswith("__main__\t")]
 
 
 def c_name(name: str) -> str:
@@ -96,22 +102,25 @@ def inittab_source(names: list[str], config: str) -> str:
     )
 
 
-def collect(graph: Any) -> tuple[list[tuple[str, Path, bool]], dict[str, Path | None]]:
-    """What goes into the program, from what PyInstaller's analysis found.
+def collect(graph: Any, target: Path) -> tuple[list[tuple[str, Path, bool]], dict[str, Path | None]]:
+    """What goes into the program, from what PyInstaller's analysis found, and the module that replaces `re`.
 
     First the modules to be frozen, as frozen_source() takes them; then those written in C, each with the file of its
-    extension module, or None where it is built into Python.
+    extension module, or None where it is built into Python. The replacement is written into a folder below target.
     """
+    replacements = target / "replacements"
+    replacements.mkdir(parents=True, exist_ok=True)
+    (replacements / "re.py").write_text(expressions.source())
     files = {node.identifier: node for node in graph.iter_graph() if getattr(node, "filename", None)}
     modules: list[tuple[str, Path, bool]] = []
     in_c: dict[str, Path | None] = {}
-    for name, kind, when in try_imports(imported_names(graph)):
+    for name, when, source in try_imports(imported_names(graph), [str(replacements), *sys.path]):
         if name == KERNEL or _imp.is_frozen(name):
             continue
-        if kind == "c":
+        if not source:
             in_c[name] = Path(files[name].filename) if name in files else None
         elif when == "imported":
-            modules.append((name, Path(files[name].filename), bool(getattr(files[name], "packagepath", None))))
+            modules.append((name, Path(source), Path(source).name == "__init__.py"))
     modules.sort()
     print(f"frozen: {' '.join(name for name, _, _ in modules)}; in C: {' '.join(sorted(in_c))}")
     return modules, in_c
@@ -119,8 +128,7 @@ def collect(graph: Any) -> tuple[list[tuple[str, Path, bool]], dict[str, Path | 
 
 def write(graph: Any, target: Path) -> None:
     """Write frozen.c and inittab.c for what PyInstaller's analysis found into the folder target."""
-    modules, in_c = collect(graph)
-    target.mkdir(parents=True, exist_ok=True)
+    modules, in_c = collect(graph, target)
     config = Path(sysconfig.get_config_var("LIBPL"), "config.c").read_text()
     (target / "frozen.c").write_text(frozen_source(modules))
     (target / "inittab.c").write_text(inittab_source(sorted(in_c), config))

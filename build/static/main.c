@@ -70,6 +70,15 @@ static void start_interpreter(void)
     PyConfig_Clear(&config);
 }
 
+/* What an import makes stays: to look for garbage in it would be in vain. */
+static PyObject *import_without_collections(const char *name)
+{
+    PyGC_Disable();
+    PyObject *module = PyImport_ImportModule(name);
+    PyGC_Enable();
+    return module;
+}
+
 /* Built-in modules cannot be in a package, so this one is put where an import finds it. 0, or -1 with an exception set. */
 static int add_kernel_module(void)
 {
@@ -117,7 +126,7 @@ int main(int argc, char **argv)
     start_interpreter();
 
     if (set_sys(argc, argv) == 0 && add_kernel_module() == 0) {
-        PyObject *module = PyImport_ImportModule("run.__main__");
+        PyObject *module = import_without_collections("run.__main__");
 
         if (module)
             PyObject_CallMethod(module, "main", NULL); /* does not return */
