@@ -1,0 +1,170 @@
+"""The model of `run` in the chaos tests: what SPEC.md says that it does, as changes of a World. No system call in here.
+
+Where several things are under way at once the kernel may do them in any order, so that a world has several successors;
+outcomes() follows them all to where nothing moves any more.
+"""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+from chaos_world import GONE, KILL, OUTSIDE, RUN, UP, ZOMBIE, Node, Run, Setup, Words, World
+
+MOST_WORLDS = 4000
+"""More than so many ways in which one step may go are not followed."""
+
+MOST_NODES = 7
+
+
+class TooMany(Exception):
+    """There are too many ways in which this may go."""
+
+
+def beginning(setup: Setup) -> World:
+    """The world in which `run` has started the command, which is node 0, in a group of its own."""
+    main = Node(parent=RUN, group=0, session=RUN)
+    return World(Run(setup), (main, *[None] * (MOST_NODES - 1)))
+
+
+def children(world: World) -> list[tuple[int, Node]]:
+    """Those whose parent is `run`, zombies included."""
+    return [(i, node) for i, node in world.there() if node.parent == RUN]
+
+
+def recipients(world: World, signum: int) -> tuple[tuple[int, str, int], ...]:
+    """SPEC.md, "Signals": each group of a child once, and those in the own group alone."""
+    mine = children(world)
+    groups = sorted({node.group for _, node in mine} - {RUN})
+    alone = [i for i, node in mine if node.group == RUN]
+    return (*((signum, "group", group) for group in groups), *((signum, "node", i) for i in alone))
+
+
+def run_steps(world: World) -> Iterator[World]:
+    """What `run` may do next."""
+    run = world.run
+    if run.ended or run.stopped:
+        return
+    if run.sending:
+        for at, (signum, kind, number) in enumerate(run.sending):
+            rest = world.change_run(sending=run.sending[:at] + run.sending[at + 1 :])
+            yield rest.send_target(kind, number, signum, RUN)
+        return
+    mine = children(world)
+    if not mine:
+        yield world.change_run(ended=True, pending=(), due=None, grace_runs=False)
+        return
+    if any(node.state == ZOMBIE for _, node in mine):
+        yield reap(world)
+    if run.due is not None:
+        yield world.change_run(
+            sending=recipients(world, run.due), due=None, grace_runs=run.setup.kills_soon, killing=run.due == KILL
+        )
+        return
+    if run.grace_runs:
+        yield world.change_run(sending=recipients(world, KILL), grace_runs=False, killing=True)
+    if run.killing and run.kill_again:
+        yield world.change_run(sending=recipients(world, KILL), kill_again=False)
+    if run.pending:
+        taken = min(run.pending)
+        at = run.pending.index(taken)
+        pending = run.pending[:at] + run.pending[at + 1 :]
+        yield world.change_run(sending=recipients(world, taken), pending=pending, kill_again=run.killing)
+
+
+def reap(world: World) -> World:
+    """Reap all zombies. SPEC.md, "Exit code" and "When a process ends"."""
+    run, setup = world.run, world.run.setup
+    for number, node in children(world):
+        if node.state == ZOMBIE:
+            world = world.change(number, state=GONE)
+            spared = setup.daemon and number == 0 and node.code == 0
+            begins = setup.stop_with is not None and not run.stopping and not spared
+            run = run._replace(
+                code=max(run.code, node.code),
+                reaped=(*run.reaped, (number if node.said else None, node.code)),
+                stopping=run.stopping or begins,
+                due=setup.stop_with if begins else run.due,
+                kill_again=run.killing,
+            )
+    return world._replace(run=run)
+
+
+def act(world: World) -> World:
+    """The test does the next thing from outside."""
+    (verb, *words), rest = world.outside[0], world._replace(outside=world.outside[1:])
+    if verb == "tell":
+        number, order = words
+        node = world.nodes[number]
+        alive = node is not None and node.lives
+        return rest.change(number, orders=(*world.node(number).orders, order)) if alive else rest
+    kind, number, signum = words
+    return rest.send_target(kind, number, signum, OUTSIDE)
+
+
+def successors(world: World) -> Iterator[World]:
+    """All that may come next."""
+    if world.outside:
+        yield act(world)
+    for number in world.living():
+        yield from world.node_steps(number)
+    yield from run_steps(world)
+
+
+@lru_cache(maxsize=2000)
+def outcomes(world: World) -> tuple[World, ...]:
+    """The worlds in which nothing moves any more, whatever the order. Raises TooMany."""
+    seen, ahead, settled = {world}, [world], []
+    while ahead:
+        following = list(successors(here := ahead.pop()))
+        if not following:
+            settled.append(here)
+        for world in following:
+            if world not in seen:
+                seen.add(world)
+                ahead.append(world)
+        if len(seen) > MOST_WORLDS:
+            raise TooMany
+    return tuple(settled)
+
+
+def after(world: World, deeds: tuple[Words, ...]) -> tuple[World, ...]:
+    """Where these deeds of the test may lead to from a world that was at rest."""
+    nodes = tuple(node and node._replace(got=()) for node in world.nodes)
+    return outcomes(World(world.run._replace(reaped=()), nodes, deeds))
+
+
+class View(NamedTuple):
+    """What can be seen of a world: compared with what is seen in reality."""
+
+    tree: tuple[tuple[str, ...], ...]
+    got: tuple[tuple[int, tuple[tuple[int, int], ...]], ...]
+    reaped: tuple[str, ...]
+    run_stopped: bool
+    stopping: bool
+    ended: int | None
+
+
+def view(world: World, senders: dict[int, int]) -> View:
+    """What can be seen of this world, where a sender of a signal has this pid."""
+    run = world.run
+    tree = []
+    for number, node in world.there():
+        state = "Z" if node.state == ZOMBIE else "T" if node.stopped else "S" if node.state == UP else "?"
+        name = str(number) if node.said else "?"
+        tree.append((name, state, *(label(world, n) for n in (node.parent, node.group, node.session))))
+    got = [(i, node.got) for i, node in enumerate(world.nodes) if node is not None and node.got]
+    return View(
+        tree=tuple(sorted(tree)),
+        got=tuple((i, tuple((signum, senders[sender]) for signum, sender in events)) for i, events in got),
+        reaped=tuple(sorted(f"{'?' if i is None else i}: {code}" for i, code in run.reaped)),
+        run_stopped=run.stopped and not run.ended,
+        stopping=run.stopping,
+        ended=run.code if run.ended else None,
+    )
+
+
+def label(world: World, number: int) -> str:
+    """How a node is called in a view: one that never said who it is has no name."""
+    if number == RUN:
+        return "run"
+    return str(number) if world.node(number).said else "?"
