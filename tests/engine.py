@@ -103,7 +103,8 @@ class Container:
     def __init__(self, image: str, *words: str, options: Sequence[str] = ()) -> None:
         """Take the image, the words after it, and options of `docker run`; start() starts it."""
         self.name = unique_name()
-        self._run = ["run", "--detach", "--name", self.name, "--network", "none", *options, image, *words]
+        network = () if "--network" in options else ("--network", "none")
+        self._run = ["run", "--detach", "--name", self.name, *network, *options, image, *words]
 
     def start(self) -> None:
         """Start it; it may have ended when this returns."""
@@ -162,7 +163,7 @@ class Containers:
         self._all: list[Container] = []
 
     def __call__(self, image: str, *words: str, options: Sequence[str] = ()) -> Container:
-        """Start a container without a network: the image, the words after it, and options of `docker run`."""
+        """Start a container: the image, the words after it, options of `docker run`; without --network it has none."""
         container = Container(image, *words, options=options)
         self._all.append(container)
         container.start()

@@ -1,0 +1,64 @@
+"""What the tests of docker/examples share: building them with the binary under test, and looking into them."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from engine import BUILDKIT, Container, Images, docker
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "docker" / "examples"
+
+PATIENCE = 300.0
+"""Seconds for work of a few seconds, on a machine that is busy with other things."""
+
+
+def build(name: str, images: Images, bare_image: str) -> str:
+    """The image of an example, with the binary under test as its `run`."""
+    return images.build(BUILDKIT, "--build-arg", f"RUN={bare_image}", str(FOLDER / name))
+
+
+def execute(container: Container, *words: str) -> str:
+    """What a command that is executed in the container prints."""
+    return docker("exec", container.name, *words, seconds=PATIENCE)
+
+
+def answers(container: Container, *words: str) -> bool:
+    """Whether a command that is executed in the container succeeds."""
+    try:
+        execute(container, *words)
+    except AssertionError:
+        return False
+    return True
+
+
+def run_log(container: Container) -> list[str]:
+    """The lines that `run` has written, without the level."""
+    return re.findall(r"^run: \[\w+\] (.*)$", container.logs(), re.MULTILINE)
+
+
+class Inside(NamedTuple):
+    """A process as the container itself sees it."""
+
+    pid: int
+    name: str
+    parent: int
+    group: int
+    session: int
+
+
+def inside(container: Container) -> list[Inside]:
+    """All processes of the container, but not those that look."""
+    text = execute(container, "sh", "-c", "cat /proc/[0-9]*/stat 2>/dev/null; :")
+    found = []
+    for line in text.splitlines():
+        # proc(5): "pid (comm) state ppid pgrp session ...", where comm may hold blanks and parentheses
+        pid, name, rest = re.findall(r"^(\d+) \((.*)\) (.*)$", line)[0]
+        parent, group, session = (int(word) for word in rest.split()[1:4])
+        found.append(Inside(int(pid), name, parent, group, session))
+    return [process for process in found if process.parent != 0 or process.pid == 1]
+
+
+def kill_inside(container: Container, name: str, pid: int) -> None:
+    """Send a process of the container a signal by name."""
+    execute(container, "sh", "-c", f"kill -{name} {pid}")

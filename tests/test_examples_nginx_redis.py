@@ -1,0 +1,129 @@
+"""docker/examples/nginx-redis under load: nothing that was begun is cut off, nothing that was acknowledged is lost."""
+
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from engine import BUILDKIT, Container, Containers, Images, docker
+from examples import PATIENCE, ROOT, answers, build, execute, run_log
+from harness import wait_until
+
+READERS = 6
+WRITERS = 4
+ORPHANS = 500
+
+LARGE_PAGE = ("dd", "if=/dev/zero", "of=/usr/share/nginx/html/large", "bs=1M", "count=16")
+
+COUNT_KEYS = """
+local found = 0
+for n = 1, ARGV[2] do found = found + (redis.call('GET', 'key:' .. ARGV[1] .. ':' .. n) == tostring(n) and 1 or 0) end
+return found
+"""
+
+
+@pytest.fixture(scope="module")
+def example(images: Images, bare_image: str) -> str:
+    """The image of the example."""
+    return build("nginx-redis", images, bare_image)
+
+
+@pytest.fixture(scope="module")
+def load(images: Images) -> str:
+    """An image with clients."""
+    return images.build(BUILDKIT, str(ROOT / "tests" / "load"))
+
+
+def wait_for_both(container: Container) -> None:
+    """Wait until both services answer."""
+    wait_until(lambda: answers(container, "bash", "-c", ": </dev/tcp/127.0.0.1/8080"), "nginx answers")
+    wait_until(lambda: answers(container, "redis-cli", "ping"), "redis answers")
+
+
+def make_orphans(container: Container) -> str:
+    """Let processes become orphans and end. Under a `run` of their own: to the container's they would be services."""
+    script = f"i=0; while [ $i -lt {ORPHANS} ]; do (true &); i=$((i + 1)); done"
+    return execute(container, "/bin/run", "sh", "-c", script)
+
+
+def acknowledged(writer: Container) -> list[int]:
+    """How many keys each connection of the client has written."""
+    counts: list[int] = json.loads(writer.logs().splitlines()[-1])
+    return counts
+
+
+def test_both_serve_under_load_while_orphans_come_and_go(containers: Containers, example: str, load: str) -> None:
+    container = containers(example)
+    wait_for_both(container)
+    before = run_log(container)
+    network = ("--network", f"container:{container.name}")
+    with ThreadPoolExecutor() as pool:
+        wrk = ("wrk", "--threads", "1", "--connections", "8", "--duration", "3", "http://127.0.0.1:8080/")
+        pages = pool.submit(docker, "run", "--rm", *network, load, *wrk, seconds=PATIENCE)
+        redis = ("redis-benchmark", "-q", "-t", "set,get", "-n", "20000", "-r", "100000", "-c", "20")
+        keys = pool.submit(execute, container, *redis)
+        orphans = pool.submit(make_orphans, container)
+    served = re.search(r"(\d+) requests in", pages.result())
+    assert served and int(served[1]) > 0 and "Socket errors" not in pages.result()
+    assert "Non-2xx" not in pages.result()
+    assert re.search(r"SET: [1-9].*GET: [1-9]", keys.result().replace("\n", " "))
+    assert orphans.result().count("exited with code 0") == ORPHANS + 1
+    assert run_log(container) == before  # nothing of all this is the business of the container's `run`
+    assert not [process for process in container.processes() if process.state.startswith("Z")]
+    assert container.stop() == 0
+
+
+def test_docker_stop_under_load_cuts_nothing_off_and_loses_no_key(
+    containers: Containers, example: str, load: str
+) -> None:
+    container = containers(example)
+    wait_for_both(container)
+    docker("exec", "--user", "root", container.name, *LARGE_PAGE)
+    network = ("--network", f"container:{container.name}")
+    client = ("python3", "/client.py")
+    reader = containers(load, *client, "pages", "8080", "/large", str(READERS), options=network)
+    writer = containers(load, *client, "keys", "6379", str(WRITERS), options=network)
+    containers(load, "wrk", "--threads", "1", "--duration", "60", "http://127.0.0.1:8080/", options=network)
+    reader.wait_log("loaded")
+    writer.wait_log("loaded")
+
+    assert container.stop() == 0
+
+    assert reader.exit_code() == 0
+    assert writer.exit_code() == 0
+    book = json.loads(reader.logs().splitlines()[-1])
+    assert book["cut"] == []
+    assert book["complete"] >= READERS
+    assert book["late"] > 0, "no response was under way, so nothing could have been cut off"
+    container.start_again()
+    wait_for_both(container)
+    for connection, count in enumerate(acknowledged(writer)):
+        words = ("redis-cli", "eval", COUNT_KEYS, "0", str(connection), str(count))
+        assert execute(container, *words) == f"{count}\n"
+    assert container.stop() == 0
+
+
+def test_docker_stop_ends_nginx_first_and_then_redis(containers: Containers, example: str) -> None:
+    container = containers(example)
+    wait_for_both(container)
+    found = re.search(r"pid=(\d+), just started", container.logs())
+    assert found, container.logs()
+    redis = found[1]
+    assert container.stop() == 0
+    log = run_log(container)
+    quit_sent, nginx_ended, shutdown, term_sent, redis_ended = log[3:8]
+    assert quit_sent.startswith("forwarding QUIT (3) to group ")
+    nginx = nginx_ended.split()[1].rstrip(":")
+    assert nginx != redis
+    assert (nginx_ended, shutdown) == (f"pid {nginx}: exited with code 0", f"shutdown, since pid {nginx} has ended")
+    assert term_sent.startswith("sending TERM (15) to group ")
+    assert redis_ended == f"pid {redis}: exited with code 0"
+    assert "DB saved on disk" in container.logs()
+
+
+def test_when_redis_ends_nginx_is_stopped(containers: Containers, example: str) -> None:
+    container = containers(example)
+    wait_for_both(container)
+    execute(container, "sh", "-c", "redis-cli shutdown nosave || true")
+    assert container.exit_code() == 0
+    assert "sending TERM (15)" in container.logs()

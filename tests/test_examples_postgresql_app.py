@@ -1,0 +1,95 @@
+"""docker/examples/postgresql-app: whichever ends, the other is shut down cleanly; run signals no backend."""
+
+import re
+
+import pytest
+from engine import Container, Containers, Images, docker
+from examples import Inside, build, execute, inside, kill_inside, run_log
+from harness import wait_until
+
+CLEAN_END = "database system is shut down"
+CLEAN_START = "database system was shut down at"
+RECOVERY = "database system was not properly shut down"
+
+SLEEPING = "SELECT pg_sleep(1000)"
+
+
+@pytest.fixture(scope="module")
+def example(images: Images, bare_image: str) -> str:
+    """The image of the example."""
+    return build("postgresql-app", images, bare_image)
+
+
+def rows_written(container: Container) -> int:
+    """The last row that the application knows to be written."""
+    return int(re.findall(r"^wrote row (\d+)$", container.logs(), re.MULTILINE)[-1])
+
+
+def query(container: Container, statement: str) -> str:
+    """What the database answers."""
+    return execute(container, "psql", "--no-align", "--tuples-only", "--command", statement).strip()
+
+
+def application(container: Container) -> Inside:
+    """The application's process."""
+    return next(process for process in inside(container) if process.name == "app")
+
+
+def postmaster(container: Container) -> Inside:
+    """The process that all others of the database descend from."""
+    return next(process for process in inside(container) if process.name == "postgres" and process.parent == 1)
+
+
+@pytest.mark.parametrizeX
+def test_when_the_application_ends_the_database_is_shut_down_cleanly(
+    name: str, code: int, containers: Containers, example: str
+) -> None:
+    container = containers(example)
+    container.wait_log("wrote row")
+    kill_inside(container, name, application(container).pid)
+    assert container.exit_code() == code
+    assert container.logs().count(CLEAN_END) == 1
+    rows = rows_written(container)
+
+    container.start_again()
+    wait_until(lambda: rows_written(container) > rows, "the application writes again")
+    assert int(query(container, f"SELECT count(*) FROM ticks WHERE n <= {rows}")) == rows
+    assert CLEAN_START in container.logs()
+    assert RECOVERY not in container.logs()
+    assert container.stop() == 0
+
+
+@pytest.mark.parametrize(("name", "codes"), [("KILL", {137}), ("INT", {0, 1})])
+def test_when_the_database_ends_the_application_is_stopped(
+    name: str, codes: set[int], containers: Containers, example: str
+) -> None:
+    container = containers(example)
+    container.wait_log("wrote row")
+    kill_inside(container, name, postmaster(container).pid)
+    assert container.exit_code() in codes  # 1 if the application notices before it gets the signal
+    assert (CLEAN_END in container.logs()) == (name == "INT")
+
+
+def test_run_signals_the_postmaster_and_the_application_alone(containers: Containers, example: str) -> None:
+    container = containers(example)
+    container.wait_log("wrote row")
+    docker("exec", "--detach", container.name, "psql", "--command", SLEEPING)
+    active = f"SELECT count(*) FROM pg_stat_activity WHERE query = '{SLEEPING}' AND state = 'active'"
+    wait_until(lambda: query(container, active) == "1", "a client that would not go by itself")
+    processes = inside(container)
+    leaders = [process for process in processes if process.parent == 1]
+    backends = [process for process in processes if process.parent == postmaster(container).pid]
+    group = postmaster(container).group
+    assert sorted(process.name for process in leaders) == ["app", "postgres"]
+    assert {process.group for process in leaders} == {group}
+    assert len(backends) >= 5
+    assert all(process.pid == process.group == process.session for process in backends)
+
+    assert container.stop() == 0
+
+    sent = [line for line in run_log(container) if line.startswith(("sending", "forwarding"))]
+    assert sent[0] == f"forwarding INT (2) to group {group}"
+    assert set(sent[1:]) == {f"sending INT (2) to group {group}"}
+    assert "terminating connection due to administrator command" in container.logs()  # the postmaster's TERM
+    assert "canceling statement" not in container.logs()  # which INT would mean to a backend
+    assert container.logs().count(CLEAN_END) == 1
