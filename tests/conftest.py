@@ -11,7 +11,7 @@ import pytest
 from harness import Starter, signals
 from probe import Probe
 
-pytest_plugins = ["engine", "extension"]
+pytest_plugins = ["bundles", "engine", "extension"]
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -64,7 +64,7 @@ def clean_up() -> Iterator[None]:
 def static_only(request: pytest.FixtureRequest) -> None:
     """Skip what is marked as static only, for a reason, when the binary is a bundle that unpacks itself first."""
     marker = request.node.get_closest_marker("static_only")
-    if marker and b".staticx.archive" in Path(request.getfixturevalue("binary")).read_bytes():
+    if marker and request.getfixturevalue("is_bundle"):
         pytest.skip(f"LINK=staticx: {marker.args[0]}")
 
 

@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 from harness import Starter
 
-pytestmark = pytest.mark.static_only("unpacking takes memory, open files and a file size")
-
 ONE_ERROR = re.compile(r"run: \[error\] [^\n]+\n")
 ORPHANS = ("sh", "-c", "( (exit 5) & ); exit 3")
 
@@ -19,12 +17,13 @@ def limited(kind: int, amount: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "amount", [*range(8_000_000, 9_400_000, 200_000), *range(9_400_000, 9_800_000, 50_000), 12_000_000, 16_000_000]
+    "more", [*range(700_000, 4_000_000, 200_000), *range(4_000_000, 5_200_000, 50_000), 10_000_000]
 )
-def test_little_memory_is_enough_or_an_error_in_one_line(start: Starter, tmp_path: Path, amount: int) -> None:
-    """Less than the size of the binary and the kernel itself cannot execute it."""
+def test_little_memory_is_enough_or_an_error_in_one_line(start: Starter, tmp_path: Path, more: int) -> None:
+    """Less than the size of the binary and the kernel itself cannot execute it: so much more than that."""
     marker = tmp_path / "marker"
     script = f"echo >{marker}"
+    amount = Path(start.binary).stat().st_size + more
     started = start("-q", "sh", "-c", script, preexec_fn=lambda: limited(resource.RLIMIT_AS, amount))
     code, log = started.wait(20), started.log()
     if code == 125:
@@ -35,16 +34,21 @@ def test_little_memory_is_enough_or_an_error_in_one_line(start: Starter, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "kind", ["RLIMIT_DATA", "RLIMIT_STACK", "RLIMIT_MEMLOCK", "RLIMIT_SIGPENDING", "RLIMIT_FSIZE", "RLIMIT_CORE"]
+    "kind",
+    [
+        *("RLIMIT_DATA", "RLIMIT_STACK", "RLIMIT_MEMLOCK", "RLIMIT_SIGPENDING", "RLIMIT_CORE"),
+        pytest.param("RLIMIT_FSIZE", marks=pytest.mark.static_only("what it unpacks is files to the kernel")),
+    ],
 )
 def test_other_small_limits(start: Starter, kind: str) -> None:
-    amount = {"RLIMIT_DATA": 6_000_000, "RLIMIT_STACK": 200_000}.get(kind, 0)
+    amount = {"RLIMIT_DATA": 7_000_000, "RLIMIT_STACK": 200_000}.get(kind, 0)
     code, _, log = start.result(
         "-qq", "sh", "-c", "( (exit 5) & ); exit 3", preexec_fn=lambda: limited(getattr(resource, kind), amount)
     )
     assert (code, log) == (5, "")
 
 
+@pytest.mark.static_only("the dynamic loader opens files")
 @pytest.mark.parametrize("limit", [0, 1, 2, 3, 4, 8])
 def test_few_open_files(start: Starter, limit: int, tmp_path: Path) -> None:
     """With fewer than 4 a dynamically linked command cannot start, but `run` can."""
@@ -101,23 +105,27 @@ FAULTS = [
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_system_call_that_fails_is_no_traceback_and_no_hang(binary: str, tmp_path: Path, fault: str) -> None:
-    """Without -f: it fails in `run` itself, not in the command."""
+def test_a_system_call_that_fails_is_no_traceback_and_no_hang(
+    binary: str, is_bundle: bool, tmp_path: Path, fault: str
+) -> None:
+    """Without -f: it fails in `run` itself, not in the command; or in the dynamic loader that a bundle starts with."""
     tracer = Starter("strace", tmp_path)
     calls = "?" + fault.partition(":")[0].replace(",", ",?")
     inject = f"inject={calls}:{fault.partition(':')[2]}"
     code, _, log = tracer.result("-qq", "-o", "/dev/null", "-e", inject, binary, *ORPHANS)
     assert "Traceback" not in log and "internal" not in log, log
-    assert code == 5 or (code == 125 and "[error]" in log), log
+    in_loader = is_bundle and code == 127 and "error while loading shared libraries" in log
+    assert code == 5 or (code == 125 and "[error]" in log) or in_loader, log
 
 
 @pytest.mark.parametrize(
     "call", ["mmap", "mprotect", "munmap", "rt_sigaction", "rt_sigprocmask", "sigaltstack", "set_tid_address"]
 )
 @pytest.mark.parametrize("when", [1, 2, 3, 5, 8])
-def test_a_start_that_fails_is_no_traceback(binary: str, tmp_path: Path, call: str, when: int) -> None:
+def test_a_start_that_fails_is_no_traceback(binary: str, is_bundle: bool, tmp_path: Path, call: str, when: int) -> None:
+    """Glibc's dynamic loader, which a bundle starts with, does not survive it when its first mmap(2) is refused."""
     tracer = Starter("strace", tmp_path)
     inject = f"inject={call}:error=ENOMEM:when={when}"
     code, _, log = tracer.result("-qq", "-o", "/dev/null", "-e", inject, binary, *ORPHANS)
     assert "Traceback" not in log, log
-    assert code in (5, 125, 127), log
+    assert code in (5, 125, 127) or (is_bundle and (call, code) == ("mmap", -11)), log

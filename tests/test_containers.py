@@ -29,6 +29,19 @@ exec sleep 1000
 """
 
 
+WRITABLE = ("--tmpfs", "/tmp")
+NO_DIRECTORY = (
+    "run: [error] cannot start: no directory to write to: "
+    "looked for one in $TMPDIR, /tmp, /dev/shm, /run, /var/tmp and /; "
+    "give it one, such as with --tmpfs /tmp, or use the static build, which needs none"
+)
+
+
+def has_writable_directory(options: tuple[str, ...]) -> bool:
+    """Whether such a container of the image has one: /dev/shm for everybody, / for root."""
+    return "--ipc" not in options or not {"--user", "--read-only"} & set(options)
+
+
 def kinds(which: dict[str, tuple[str, ...]]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("options", which.values(), ids=which)
 
@@ -48,8 +61,10 @@ def is_as_it_should_be(processes: list[Process]) -> bool:
 
 @kinds(SINGLE | PAIRS)
 def test_orphans_are_reaped_and_docker_stop_ends_everything_by_TERM(
-    options: tuple[str, ...], containers: Containers, image: str
+    options: tuple[str, ...], containers: Containers, image: str, is_bundle: bool
 ) -> None:
+    if is_bundle and not has_writable_directory(options):
+        options += WRITABLE
     container = containers(image, "sh", "-c", ORPHANS_AND_DAEMON, options=options)
     wait_until(
         lambda: is_as_it_should_be(container.processes()),
@@ -62,10 +77,23 @@ def test_orphans_are_reaped_and_docker_stop_ends_everything_by_TERM(
 
 
 @kinds(SINGLE)
-def test_output_and_exit_code_of_the_command_pass(options: tuple[str, ...], containers: Containers, image: str) -> None:
+def test_output_and_exit_code_of_the_command_pass(
+    options: tuple[str, ...], containers: Containers, image: str, is_bundle: bool
+) -> None:
+    if is_bundle and not has_writable_directory(options):
+        options += WRITABLE
     container = containers(image, "-q", "sh", "-c", "echo output; exit 42", options=options)
     assert container.exit_code() == 42
     assert container.logs().split() == ["output"]
+
+
+@kinds({name: options for name, options in (SINGLE | PAIRS).items() if not has_writable_directory(options)})
+def test_without_any_writable_directory_the_static_build_runs_and_the_bundle_says_what_to_do(
+    options: tuple[str, ...], containers: Containers, image: str, is_bundle: bool
+) -> None:
+    container = containers(image, "-q", "sh", "-c", "echo output; exit 42", options=options)
+    expected = (125, NO_DIRECTORY) if is_bundle else (42, "output")
+    assert (container.exit_code(), container.logs().strip()) == expected
 
 
 @kinds({"user": KINDS["user"], "terminal": KINDS["terminal"], "default": ()})

@@ -204,7 +204,7 @@ def test_run_holds_stderr_alone_once_the_command_is_started(start: Starter) -> N
     started.wait()
 
 
-@pytest.mark.static_only("unpacking takes 13 open files")
+@pytest.mark.static_only("the dynamic loader opens files")
 @pytest.mark.parametrize("limit", [4, 5, 10])
 def test_with_few_open_files_allowed(start: Starter, limit: int) -> None:
     code, _, log = start.result("true", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)))

@@ -161,7 +161,7 @@ def test_a_file_system_that_is_full(start: Starter, binary: str, tmp_path: Path)
     assert Starter("unshare", tmp_path)("-m", "sh", "-c", script, "sh", binary, *COMMAND, cwd=tmp_path).wait() == 6
 
 
-@pytest.mark.static_only("unpacking takes a file size")
+@pytest.mark.static_only("what it unpacks is files to the kernel")
 def test_a_file_that_must_not_grow(start: Starter) -> None:
     """RLIMIT_FSIZE: the command is sent SIGXFSZ for its own writes, `run` is not ended by it."""
     assert start(*COMMAND, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))).wait() == 6

@@ -15,16 +15,13 @@ mkdir -p "$work/pyinstaller" "$work/program" && cd "$work/pyinstaller" # where n
 "$python" -m PyInstaller --log-level WARN --clean -y --distpath "$work/pyinstaller" --workpath "$work/pyinstaller" \
     "$root/spec/run.spec"
 
-# The dynamic loader is Python's own. Its path is made longer with slashes, so that the launcher can put another there.
-include='' library='' folders='' interp=''
+include='' library='' folders=''
 eval "$("$python" - <<'END'
-import os, shlex, sys, sysconfig
-from staticx.elf import get_prog_interp
+import shlex, sysconfig
 var = sysconfig.get_config_var
 print("include=" + shlex.quote(sysconfig.get_path("include")))
 print("library=" + shlex.quote(var("INSTSONAME")))
 print("folders=" + shlex.quote(f"{var('LIBDIR')}:{var('DESTSHARED')}"))
-print("interp=" + shlex.quote(get_prog_interp(os.path.realpath(sys.executable)).rjust(1200, "/")))
 END
 )"
 
@@ -43,8 +40,8 @@ case $(uname -m) in
 esac
 compile start run/_start.c -fno-pie "${entry[@]}"
 compile launcher build/staticx/launcher.c -fno-pie
-gcc -static -no-pie -s -o "$work/launcher" "${objects[@]}" ${entry:+-Wl,--entry=run_entry} \
-    -Wl,--gc-sections -Wl,--build-id=none
+launcher=("${objects[@]}")
+compile archive /dev/null -x c
 
 # The program. Newer Pythons deprecate functions that older ones have nothing else for.
 objects=()
@@ -56,8 +53,17 @@ compile frozen "$work/generated/frozen.c" "${python_flags[@]}"
 compile extensions "$work/generated/extensions.c" "${python_flags[@]}"
 mapfile -t extensions <"$work/generated/extensions"
 IFS=: read -ra search <<<"$folders"
+placeholder() { # NAME: the path of handover.h that the launcher will put another in the place of
+    sed -n "s/^#define $1_PLACEHOLDER \"\(.*\)\"/\1/p" build/staticx/handover.h | awk '{ while (length($0) < 1200) $0 = $0 "/"; print }'
+}
 gcc -pie -s -o "$work/program/run" "${objects[@]}" "${search[@]/#/-L}" "-l:$library" "${extensions[@]/#/-l:}" \
-    -Wl,--dynamic-linker="$interp" -Wl,--gc-sections -Wl,--build-id=none
+    -Wl,--dynamic-linker="$(placeholder LOADER)" -Wl,-rpath,"$(placeholder LIBRARIES)" -Wl,--disable-new-dtags \
+    -Wl,--gc-sections -Wl,--build-id=none
 
-LD_LIBRARY_PATH=$folders "$python" build/staticx/bundle.py "$work/program/run" "$work/launcher" "$work/bundle"
+interp=$("$python" -c 'import os, sys, staticx.elf as elf; print(elf.get_prog_interp(os.path.realpath(sys.executable)))')
+LD_LIBRARY_PATH=$folders "$python" build/staticx/bundle.py "$work/program/run" "$interp" "$work/archive.o"
+
+# The archive comes last in the file, far from the rest, so that a file that is cut off still has the whole launcher.
+gcc -static -no-pie -s -o "$work/bundle" "${launcher[@]}" "$work/archive.o" ${entry:+-Wl,--entry=run_entry} \
+    -Wl,--section-start=staticx_archive=0x10000000 -Wl,--gc-sections -Wl,--build-id=none
 install -D -m 0755 "$work/bundle" "$target"

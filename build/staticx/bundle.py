@@ -1,9 +1,10 @@
-"""Bundle a program and the shared libraries that it needs into one file, with staticx.
+"""Bundle a program and the shared libraries that it needs into one archive, with staticx.
 
-    bundle.py PROGRAM LAUNCHER TARGET
+    bundle.py PROGRAM LOADER OBJECT
 
-The launcher, which reads the same archive, takes the place of staticx's bootloader. The libraries are found by ldd, as
-staticx does it: LD_LIBRARY_PATH may say where they are.
+LOADER is the program's dynamic loader. OBJECT is an empty object file, which gets the archive as a section, for the
+launcher to be linked with: it takes the place of staticx's bootloader, and reads the same archive. The libraries are
+found by ldd, as staticx does it: LD_LIBRARY_PATH may say where they are.
 """
 
 # mypy: disable-error-code="import-not-found,import-untyped,misc"
@@ -20,10 +21,13 @@ import staticx.hooks
 from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 from staticx.constants import ARCHIVE_SECTION
-from staticx.elf import elf_add_section, get_prog_interp, strip_elf
-from staticx.utils import copy_to_tempfile, make_executable
+from staticx.elf import strip_elf, tool_objcopy
+from staticx.utils import copy_to_tempfile
 
-CHECKSUM_SECTION = ".run.checksum"
+SECTION = "staticx_archive"
+SEAL_SECTION = "run_seal"
+"""Names of which the linker makes symbols, for the launcher."""
+
 DT_DEBUG = 21
 MASK = (1 << 64) - 1
 
@@ -60,51 +64,56 @@ class PlainTarInfo(tarfile.TarInfo):
 
 
 class Bundle(staticx.api.StaticxGenerator):
-    """staticx's generator, with a launcher of our own."""
+    """staticx's generator, which adds its archive to an object file."""
 
-    def __init__(self, program: str, launcher: str) -> None:
-        """Take the paths of both."""
+    def __init__(self, program: str, loader: str, target: str) -> None:
+        """Take the paths of all."""
         super().__init__(program, strip=True, compress=False)
-        self._launcher = launcher
+        self._loader = Path(loader)
+        self._target = target
         self.sxar.tar.tarinfo = PlainTarInfo
 
     def _get_bootloader(self) -> None:
-        self.tmpoutput = copy_to_tempfile(self._launcher, delete=False).name
+        self.tmpoutput = copy_to_tempfile(self._target, delete=False).name
 
     def _fixup_prog(self) -> None:
-        """Leave the program as it is: the launcher writes the dynamic loader's path into it."""
+        """Leave the program as it is: the launcher writes the paths of the loader and the libraries into it."""
         strip_elf(self.tmpprog)
 
     def add_library(self, libpath: str, exist_ok: bool = False) -> None:
         """Add a library, the dynamic loader among them."""
-        name = Path(libpath).name
-        if name != Path(get_prog_interp(self.orig_prog)).name:
+        if Path(libpath).name != self._loader.name:
             super().add_library(libpath, exist_ok)
             return
         with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder, name)
+            copy = Path(folder, self._loader.name)
             copy.write_bytes(Path(libpath).read_bytes().replace(PRELOAD, bytes(len(PRELOAD))))
             super().add_library(str(copy), exist_ok)
 
 
-def add_checksum(path: str) -> None:
-    """Add the checksum of the archive, as a section of its own."""
+def seal(path: str) -> None:
+    """Make the archive a part of the memory of what is linked with it, and add its size and checksum."""
     with Path(path).open("rb") as file:
         content = ELFFile(file).get_section_by_name(ARCHIVE_SECTION).data()
+    flags = "alloc,load,readonly,data,contents"
     with tempfile.NamedTemporaryFile() as section:
-        section.write(checksum(content).to_bytes(8, sys.byteorder))
+        section.write(len(content).to_bytes(8, sys.byteorder) + checksum(content).to_bytes(8, sys.byteorder))
         section.flush()
-        elf_add_section(path, CHECKSUM_SECTION, section.name)
+        tool_objcopy.run_check(f"--add-section={SEAL_SECTION}={section.name}", path)
+    for name, new_name in ((ARCHIVE_SECTION, SECTION), (SEAL_SECTION, SEAL_SECTION)):
+        tool_objcopy.run_check(
+            f"--rename-section={name}={new_name},{flags}", f"--set-section-alignment={new_name}=64", path
+        )
 
 
-def main(program: str, launcher: str, target: str) -> None:
-    """Write the bundle to the path target."""
+def main(program: str, loader: str, target: str) -> None:
+    """Put the archive into the object file target."""
     staticx.hooks.hooks.clear()  # they look into PyInstaller's archives, and for name services, which are not used
     staticx.api.remove_rpath = remove_rpath  # instead of patchelf, a program that would have to be installed
-    with Bundle(program, launcher) as bundle:
+    staticx.api.get_prog_interp = lambda _: loader  # the program names a placeholder
+    with Bundle(program, loader, target) as bundle:
         bundle.generate(target)
-    add_checksum(target)
-    make_executable(target)
+    seal(target)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,11 @@
 
 enum { MAX_FILES = 64, LONGEST_PATH = 1024 };
 
+/* What build.sh links the program with: the paths of the dynamic loader and of the libraries, to be overwritten. */
+#define LOADER_PLACEHOLDER "/placeholder-of-the-dynamic-loader/////"
+#define LIBRARIES_PLACEHOLDER "/placeholder-of-the-libraries/////"
+enum { PLACEHOLDER = 1200 }; /* bytes in each */
+
 /* The environment follows, entry after entry, each with its NUL. */
 struct handover {
     uint64_t magic;

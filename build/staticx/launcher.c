@@ -1,20 +1,20 @@
 /*
  * The launcher: takes the place of staticx's bootloader, and reads the archive that staticx made.
  *
- * It becomes the program, execve(2), and never forks. Each file of the archive goes into a memfd, which can be executed
- * wherever file systems are mounted noexec, or full. The dynamic loader finds them by name, by symbolic links in a
- * private directory. The program removes that directory and closes the memfds first of all (takeover.c).
- * LD_PRELOAD and its kin are meant for the command, and may be for another C library: the bundle's own dynamic loader
- * sees none of the environment, which travels in a memfd too.
+ * It becomes the program, execve(2), and never forks. The archive is a part of its memory, so its own file need not be
+ * readable. Each file of the archive goes into a memfd, which can be executed wherever file systems are mounted noexec,
+ * or full. The dynamic loader finds them by name, by symbolic links in a private directory. The program removes that
+ * directory and closes the memfds first of all (takeover.c). LD_PRELOAD and its kin are meant for the command, and may
+ * be for another C library: the bundle's own dynamic loader sees none of the environment, which travels in a memfd too.
  */
 #define _GNU_SOURCE
 #include "handover.h"
 #include "_start.h"
-#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,21 +27,27 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { CANNOT_RUN = 125, CHUNK = 128 * 1024 }; /* SPEC.md, "Exit code"; bytes that are read at a time */
+enum { CANNOT_RUN = 125, NEEDED = 4 * 1024 * 1024 }; /* SPEC.md, "Exit code"; bytes that the program takes at least */
 enum { BLOCK = 512, NAME_SIZE = 100, SIZE_FIELD = 124, TYPE_FIELD = 156, TARGET_FIELD = 157 }; /* of tar(5) */
 enum { NOEXEC_SEAL = 8, EXECUTABLE = 16 }; /* MFD_NOEXEC_SEAL and MFD_EXEC, since Linux 6.3 */
 #define DAMAGED "its archive is damaged: "
+
+/* The sections that bundle.py made, last in the file; their beginnings and ends are from the linker. */
+extern const unsigned char __start_staticx_archive[], __stop_staticx_archive[];
+extern const struct {
+    uint64_t size, checksum; /* of the archive */
+} __start_run_seal[];
 
 struct file {
     char name[NAME_SIZE];
     char target[NAME_SIZE]; /* of a symbolic link, else "" */
     int fd;                 /* its memfd, -1 for a symbolic link */
+    const unsigned char *content;
+    uint64_t size;
 };
-
 static struct file files[MAX_FILES], program, loader; /* the latter two are links to one of the former */
 static struct handover handover = {.magic = HANDOVER_MAGIC, .directory_fd = -1};
 static char base[LONGEST_PATH]; /* the directory, as the kernel and the dynamic loader get to know it */
-static uint64_t lanes[4];       /* the checksum so far */
 
 /* Remove the private directory; where there is none, this does nothing. */
 static void remove_directory(void)
@@ -63,6 +69,12 @@ static _Noreturn void fail(const char *what, const char *detail)
     if (poll(&stderr_ready, 1, 0) == 1)
         dprintf(STDERR_FILENO, "run: [error] cannot start: %s%s\n", what, detail);
     _exit(CANNOT_RUN);
+}
+
+/* The handler of BUS, which comes when a part of the file is not there: mmap(2). */
+static void cut_off(__attribute__((unused)) int signum)
+{
+    fail(DAMAGED, "it is cut off");
 }
 
 /* The standard descriptors are the command's, even when they were closed: move one of ours out of them. */
@@ -88,53 +100,26 @@ static int create_memfd(const char *name, unsigned int flag)
 
 static void write_memfd(int fd, const void *content, size_t size)
 {
+    errno = EFBIG; /* what a short write is for */
     if (write(fd, content, size) != (ssize_t)size)
         fail("cannot write to a memfd: ", strerror(errno));
 }
 
-static bool read_at(int fd, uint64_t offset, void *to, size_t size)
+/* The same as checksum() in bundle.py. Four lanes are computed at once; as each step can be undone, no change is missed. */
+static uint64_t checksum(const unsigned char *content, uint64_t size)
 {
-    return offset <= INT64_MAX - size && pread(fd, to, size, (off_t)offset) == (ssize_t)size;
-}
+    uint64_t lanes[4] = {size};
 
-/* Find a section of an ELF file by its name: elf(5). */
-static Elf64_Shdr section(int fd, const char *name)
-{
-    Elf64_Ehdr header;
-    Elf64_Shdr names, entry;
-    const size_t length = strlen(name) + 1;
-    char found[32];
-
-    if (!read_at(fd, 0, &header, sizeof header) ||
-        !read_at(fd, header.e_shoff + header.e_shstrndx * sizeof names, &names, sizeof names))
-        fail(DAMAGED, "its file has no list of sections");
-    for (int i = 0; i < header.e_shnum && read_at(fd, header.e_shoff + i * sizeof entry, &entry, sizeof entry); i++) {
-        if (read_at(fd, names.sh_offset + entry.sh_name, found, length) && !memcmp(found, name, length))
-            return entry;
-    }
-    fail(DAMAGED, "a section is missing from its file");
-}
-
-/*
- * Read the next blocks of the archive, and go on with its checksum: the same as checksum() in bundle.py. In four lanes,
- * since the processor computes them at once; each step can be undone, so no change of a single word is missed.
- */
-static const unsigned char *next_blocks(int fd, Elf64_Shdr *archive, size_t size)
-{
-    static uint64_t words[CHUNK / sizeof(uint64_t)];
-
-    if (size > archive->sh_size || !read_at(fd, archive->sh_offset, words, size))
-        fail(DAMAGED, "it is cut off");
-    archive->sh_offset += size;
-    archive->sh_size -= size;
-    for (size_t i = 0; i < size / sizeof *words; i++) {
-        uint64_t mixed = lanes[i % 4] ^ words[i];
+    for (uint64_t i = 0; i < size / sizeof *lanes; i++) {
+        uint64_t mixed;
+        memcpy(&mixed, content + i * sizeof mixed, sizeof mixed);
+        mixed ^= lanes[i % 4];
         lanes[i % 4] = (mixed << 29 | mixed >> 35) * UINT64_C(0x9e3779b97f4a7c15);
     }
-    return (const unsigned char *)words;
+    return lanes[0] ^ lanes[1] ^ lanes[2] ^ lanes[3];
 }
 
-/* Take a name from a tar header, such as may be in a directory: a single word, and not a special one. */
+/* Take a name from a tar header: one that may be in a directory. */
 static void take_name(char *to, const unsigned char *field)
 {
     memcpy(to, field, NAME_SIZE);
@@ -142,32 +127,36 @@ static void take_name(char *to, const unsigned char *field)
         fail(DAMAGED, "a file's name");
 }
 
-/* Read the files of the archive into memfds: tar(5), as Python's tarfile writes it. */
-static void read_archive(int fd, Elf64_Shdr archive)
+/* What a header of the archive says, and where the file's content is: tar(5), as Python's tarfile writes it. */
+static struct file read_header(const unsigned char *header, uint64_t left)
 {
-    lanes[0] = archive.sh_size;
-    while (archive.sh_size > 0) {
-        const unsigned char *block = next_blocks(fd, &archive, BLOCK);
-        char type = (char)block[TYPE_FIELD], digits[13] = {0}, *end;
-        struct file file = {.fd = -1};
+    char type = (char)header[TYPE_FIELD], digits[13] = {0}, *end;
+    struct file file = {.fd = -1, .content = header + BLOCK};
 
-        if (block[0] == '\0')
+    memcpy(digits, header + SIZE_FIELD, sizeof digits - 1);
+    file.size = strtoull(digits, &end, 8);
+    if (digits[0] < '0' || digits[0] > '7' || *end || (type != '0' && type != '2'))
+        fail(DAMAGED, "a header");
+    if (file.size > left)
+        fail(DAMAGED, "it is cut off");
+    take_name(file.name, header);
+    if (type == '2')
+        take_name(file.target, header + TARGET_FIELD);
+    return file;
+}
+
+/* Read the archive, and put its files into memfds. */
+static void read_archive(const unsigned char *archive, uint64_t size)
+{
+    if (size > (uint64_t)(__stop_staticx_archive - archive) || size % BLOCK)
+        fail(DAMAGED, "it is cut off");
+    if (checksum(archive, size) != __start_run_seal->checksum)
+        fail(DAMAGED, "wrong checksum");
+    for (uint64_t at = 0; at < size; at += BLOCK) {
+        if (archive[at] == '\0')
             continue; /* the end, and what fills up the last record */
-        memcpy(digits, block + SIZE_FIELD, sizeof digits - 1);
-        uint64_t size = strtoull(digits, &end, 8);
-        if (digits[0] < '0' || digits[0] > '7' || *end || (type != '0' && type != '2'))
-            fail(DAMAGED, "a header");
-        take_name(file.name, block);
-        if (type == '2')
-            take_name(file.target, block + TARGET_FIELD);
-        else
-            file.fd = create_memfd(file.name, EXECUTABLE);
-        while (size > 0) {
-            size_t part = size < CHUNK ? size : CHUNK;
-            block = next_blocks(fd, &archive, (part + BLOCK - 1) / BLOCK * BLOCK);
-            write_memfd(file.fd, block, part);
-            size -= part;
-        }
+        struct file file = read_header(archive + at, size - at - BLOCK);
+        at += (file.size + BLOCK - 1) / BLOCK * BLOCK;
         if (!strcmp(file.name, ".staticx.prog"))
             program = file;
         else if (!strcmp(file.name, ".staticx.interp"))
@@ -179,23 +168,24 @@ static void read_archive(int fd, Elf64_Shdr archive)
     }
     if (!program.target[0] || !loader.target[0])
         fail(DAMAGED, "it names no program");
+    for (struct file *file = files; file < files + handover.file_count; file++) {
+        if (file->target[0])
+            continue;
+        file->fd = create_memfd(file->name, EXECUTABLE);
+        write_memfd(file->fd, file->content, file->size);
+    }
 }
 
-/* Write the path of the dynamic loader into the program: its PT_INTERP, which was made long enough for that. */
-static void set_loader(int fd)
+/* Write a path into the program, over a placeholder that was made long enough for any: build.sh. */
+static void set_path(const struct file *file, const char *placeholder, const char *name)
 {
-    char path[2 * LONGEST_PATH];
-    size_t length = (size_t)snprintf(path, sizeof path, "%s/%s", base, loader.target) + 1;
-    Elf64_Ehdr header = {0};
-    Elf64_Phdr entry;
+    const unsigned char *found = memmem(file->content, file->size, placeholder, strlen(placeholder));
+    char path[PLACEHOLDER];
+    int length = snprintf(path, sizeof path, "%s%s", base, name);
 
-    read_at(fd, 0, &header, sizeof header);
-    for (int i = 0; i < header.e_phnum && read_at(fd, header.e_phoff + i * sizeof entry, &entry, sizeof entry); i++) {
-        if (entry.p_type == PT_INTERP && length < entry.p_filesz &&
-            pwrite(fd, path, length, (off_t)entry.p_offset) == (ssize_t)length)
-            return;
-    }
-    fail(DAMAGED, "its program");
+    if (!found || file->size - (uint64_t)(found - file->content) < PLACEHOLDER || length >= PLACEHOLDER ||
+        pwrite(file->fd, path, (size_t)length + 1, found - file->content) != length + 1)
+        fail(DAMAGED, "its program");
 }
 
 /*
@@ -204,13 +194,16 @@ static void set_loader(int fd)
  */
 static bool place(const struct file *file, bool as_links)
 {
-    char link[64];
+    char link[64], loader_name[NAME_SIZE + 1];
     off_t start = 0;
 
     if (file->target[0])
         return symlinkat(file->target, handover.directory_fd, file->name) == 0;
-    if (!strcmp(file->name, program.target))
-        set_loader(file->fd);
+    if (!strcmp(file->name, program.target)) {
+        snprintf(loader_name, sizeof loader_name, "/%s", loader.target);
+        set_path(file, LOADER_PLACEHOLDER, loader_name);
+        set_path(file, LIBRARIES_PLACEHOLDER, "");
+    }
     if (as_links) {
         snprintf(link, sizeof link, "/proc/self/fd/%d", file->fd);
         symlinkat(link, handover.directory_fd, file->name);
@@ -219,7 +212,7 @@ static bool place(const struct file *file, bool as_links)
         if (sendfile(fd, file->fd, &start, INT_MAX) < 0 || close(fd) < 0 || start != lseek(file->fd, 0, SEEK_END))
             return false;
     }
-    return faccessat(handover.directory_fd, file->name, X_OK, 0) == 0;
+    return faccessat(handover.directory_fd, file->name, X_OK, AT_EACCESS) == 0;
 }
 
 /* Put all files into a directory here, whose name nobody can foresee. If they cannot be executed, nothing is left. */
@@ -265,36 +258,41 @@ static int hand_over(char **environment)
     return fd;
 }
 
+/* Have as much of a resource as may be had without a privilege; return what it was. */
+static struct rlimit raise_limit(__rlimit_resource_t resource)
+{
+    struct rlimit given;
+
+    getrlimit(resource, &given);
+    setrlimit(resource, &(struct rlimit){given.rlim_max, given.rlim_max});
+    return given;
+}
+
 int main(__attribute__((unused)) int argc, char **argv, char **environment)
 {
     const char *parents[] = {start_getenv("TMPDIR"), "/tmp", "/dev/shm", "/run", "/var/tmp", "/."};
     enum { PARENTS = sizeof parents / sizeof *parents };
-    char path[2 * LONGEST_PATH], library_path[2 * LONGEST_PATH], variable[64];
-    uint64_t expected;
-    int fd = above_stderr(open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
+    char path[2 * LONGEST_PATH], variable[64];
 
-    if (fd < 0 && (fd = above_stderr(open((const char *)getauxval(AT_EXECFN), O_RDONLY | O_CLOEXEC))) < 0)
-        fail("cannot read its own file: ", strerror(errno)); /* neither by /proc, nor by the name that was executed */
+    sigaction(SIGBUS, &(struct sigaction){.sa_handler = cut_off}, NULL);
     /* These are the command's, and would be in the way of memfds: takeover.c gives them back. */
     handover.umask = umask(077);
-    getrlimit(RLIMIT_FSIZE, &handover.file_size);
-    getrlimit(RLIMIT_NOFILE, &handover.open_files);
-    setrlimit(RLIMIT_FSIZE, &(struct rlimit){handover.file_size.rlim_max, handover.file_size.rlim_max});
-    setrlimit(RLIMIT_NOFILE, &(struct rlimit){handover.open_files.rlim_max, handover.open_files.rlim_max});
+    handover.file_size = raise_limit(RLIMIT_FSIZE);
+    handover.open_files = raise_limit(RLIMIT_NOFILE);
     prctl(PR_GET_NAME, handover.name);
-    read_archive(fd, section(fd, ".staticx.archive"));
-    if (!read_at(fd, section(fd, ".run.checksum").sh_offset, &expected, sizeof expected) ||
-        expected != (lanes[0] ^ lanes[1] ^ lanes[2] ^ lanes[3]))
-        fail(DAMAGED, "wrong checksum");
-    close(fd);
-    for (int i = 0; !place_all(parents[i % PARENTS], i < PARENTS); i++) { /* as links in one of them, else as copies */
+    /* What is in /proc is root's where the file may be executed only; and, as a user not one's own, after execve too. */
+    prctl(PR_SET_DUMPABLE, 1L, 0L, 0L, 0L);
+    if (mmap(NULL, NEEDED, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED)
+        fail("not enough memory", ""); /* the dynamic loader would say it in many words */
+    read_archive(__start_staticx_archive, __start_run_seal->size);
+    /* As links in one of them, else as copies. */
+    for (int i = getauxval(AT_SECURE) ? PARENTS : 0; !place_all(parents[i % PARENTS], i < PARENTS); i++) {
         if (i == 2 * PARENTS - 1)
             fail("no directory to write to: looked for one in $TMPDIR, /tmp, /dev/shm, /run, /var/tmp and /",
                  "; give it one, such as with --tmpfs /tmp, or use the static build, which needs none");
     }
     snprintf(variable, sizeof variable, HANDOVER_VARIABLE "=%d", hand_over(environment));
-    snprintf(library_path, sizeof library_path, "LD_LIBRARY_PATH=%s", base);
     snprintf(path, sizeof path, "%s/%s", base, program.target);
-    execve(path, argv, (char *[]){library_path, variable, NULL});
+    execve(path, argv, (char *[]){variable, NULL});
     fail("cannot execute the program of its archive: ", strerror(errno));
 }
