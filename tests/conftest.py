@@ -11,7 +11,7 @@ import pytest
 from harness import Starter, signals
 from probe import Probe
 
-pytest_plugins = ["bundles", "engine", "extension"]
+pytest_plugins = ["bundles", "engine", "extension", "faults"]
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -1,0 +1,308 @@
+"""Injecting faults: system calls that fail as their manual pages say, by strace(1) or seccomp(2); and their table.
+
+Each errno is injected once, always, and at random calls. RUN_FAULTS_SEED repeats the random ones; the table shows it.
+"""
+
+import errno
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import DEADLINE, children, compile_c, status, wait_until
+
+LISTED = {
+    "fork": "EAGAIN ENOMEM ENOSYS",
+    "clone": "EACCES EAGAIN EBUSY EEXIST EINVAL ENOMEM ENOSPC EOPNOTSUPP EPERM EUSERS",
+    "execve": "E2BIG EACCES EAGAIN EFAULT EINVAL EIO EISDIR ELIBBAD ELOOP EMFILE ENAMETOOLONG ENFILE ENOENT ENOEXEC "
+    "ENOMEM ENOTDIR EPERM ETXTBSY",
+    "waitid": "EAGAIN ECHILD EINTR EINVAL ESRCH",
+    "kill": "EINVAL EPERM ESRCH",
+    "write": "EAGAIN EBADF EDESTADDRREQ EDQUOT EFAULT EFBIG EINTR EINVAL EIO ENOSPC EPERM EPIPE",
+    "pwritev2": "EAGAIN EBADF EDESTADDRREQ EDQUOT EFAULT EFBIG EINTR EINVAL EIO ENOSPC EOPNOTSUPP EPERM EPIPE ESPIPE",
+    "sigwaitinfo": "EAGAIN EINTR EINVAL",
+    "prctl": "EACCES EBADF EBUSY EFAULT EINVAL ENODEV ENXIO EOPNOTSUPP EPERM ERANGE",
+    "tcsetpgrp": "EBADF EINVAL EIO ENOTTY EPERM",
+    "setpgid": "EACCES EINVAL EPERM ESRCH",
+    "open": "EACCES EBADF EBUSY EDQUOT EEXIST EFAULT EFBIG EINTR EINVAL EISDIR ELOOP EMFILE ENAMETOOLONG ENFILE "
+    "ENODEV ENOENT ENOMEM ENOSPC ENOTDIR ENXIO EOPNOTSUPP EOVERFLOW EPERM EROFS ETXTBSY EAGAIN",
+}
+"""What the ERRORS of the manual pages list. EWOULDBLOCK is EAGAIN; ERESTARTNOINTR never leaves the kernel."""
+
+SANDBOX = ("ENOSYS", "EPERM")
+"""What the seccomp filters of container engines answer, to any call."""
+
+SECOND_PAGE = {"fork": "clone"}
+"""The call that the C library makes instead has a page too."""
+
+STRACE = shutil.which("strace") or "strace"
+
+ONCE, ALWAYS = "1", "1+"
+
+SEED = os.environ.get("RUN_FAULTS_SEED") or str(random.SystemRandom().randrange(10**6))
+
+
+class Drawn(str):
+    """A `when` that was drawn at random: it may name calls that are never made."""
+
+    __slots__ = ()
+
+
+def errnos(call: str) -> list[str]:
+    """What a system call may fail with."""
+    pages = [LISTED[call], LISTED.get(SECOND_PAGE.get(call, ""), "")]
+    return sorted({*" ".join(pages).split(), *SANDBOX})
+
+
+def draw(generator: random.Random, last: int) -> Drawn:
+    """An expression for `when` of strace(1) that begins at one of the first calls."""
+    first = generator.randint(1, last)
+    forms = [f"{first}", f"{first}+", f"{first}+{generator.randint(2, 4)}", f"{first}..{first + last // 2}"]
+    return Drawn(generator.choice(forms))
+
+
+def every_errno(
+    call: str, *whens: str, drawn: int = 0, calls: int = 4, but: tuple[str, ...] = ()
+) -> pytest.MarkDecorator:
+    """Run a test for each errno of a call, and each way to inject it, and count them in the table.
+
+    Random ways are drawn in addition, among about the given number of calls that are made.
+    """
+    names = {ONCE: "once", ALWAYS: "always"}
+    parameters = []
+    for error in errnos(call):
+        if error in but:
+            continue
+        generator = random.Random(f"{SEED} {call} {error}")
+        for when in [*whens, *(draw(generator, calls) for _ in range(drawn))]:
+            name = f"at-random-{when}" if isinstance(when, Drawn) else names.get(when, f"at-{when}")
+            mark = pytest.mark.fault(call, error)
+            parameters.append(pytest.param(error, when, id=f"{error}-{name}", marks=mark))
+    return pytest.mark.parametrize(("error", "when"), parameters)
+
+
+# -- Runs of the binary ------------------------------------------------------------------------------------------------
+
+TOO_LONG = 6_000_000
+"""Bytes of a trace that only an endless loop can fill."""
+
+
+class Traced:
+    """`run` under strace(1), which makes system calls of it fail."""
+
+    def __init__(self, folder: Path, argv: list[str], options: dict[str, Any]) -> None:
+        """Start it: stdout is a pipe, stderr a file unless the options of Popen say otherwise."""
+        self._trace = folder / "trace"
+        self._log = folder / "log"
+        self._mark = f"RUN_FAULT={folder}"
+        environment = {**options.pop("env", os.environ), "RUN_FAULT": str(folder)}  # the mark
+        with self._log.open("wb") as log:
+            options = {
+                "stdin": subprocess.DEVNULL,
+                "stdout": subprocess.PIPE,
+                "stderr": log,
+                "env": environment,
+            } | options
+            self.process: subprocess.Popen[bytes] = subprocess.Popen(argv, **options)
+        self.code = -1
+        self.out = ""
+
+    @property
+    def log(self) -> str:
+        """What was written to stderr so far."""
+        return self._log.read_text(errors="replace")
+
+    @property
+    def calls(self) -> list[str]:
+        """The calls that strace has written down so far."""
+        return self._trace.read_text(errors="replace").splitlines() if self._trace.exists() else []
+
+    @property
+    def failed(self) -> list[str]:
+        """Those that were made to fail."""
+        return [call for call in self.calls if call.endswith("(INJECTED)")]
+
+    def finish(self) -> "Traced":
+        """Wait for the end: of `run`, and of everything that it has started, which all has its stdout."""
+        try:
+            wait_until(self._ended_or_endless, "run ends")
+            assert self.process.poll() is not None, f"an endless loop:\n{self.log[:2000]}"
+            out, _ = self.process.communicate(timeout=DEADLINE)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"run has ended, but not what it started; its log:\n{self.log}") from None
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.log[:2000]}") from None
+        finally:
+            self.kill_all()
+        self.code, self.out = self.process.returncode, (out or b"").decode()
+        return self
+
+    def _ended_or_endless(self) -> bool:
+        endless = self._trace.exists() and self._trace.stat().st_size > TOO_LONG
+        return endless or self.process.poll() is not None
+
+    def kill_all(self) -> None:
+        """Kill whatever has our mark in its environment."""
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                if self._mark.encode() in Path(f"/proc/{name}/environ").read_bytes().split(b"\0"):
+                    os.kill(int(name), signal.SIGKILL)
+            except OSError:
+                continue
+
+    def assert_ran(self, code: int = 9, out: str = "started\n") -> None:
+        """The command ran, and nothing had to be said."""
+        assert (self.code, self.out, self.log) == (code, out, "")
+
+    def assert_refused(self, error: str, out: str = "") -> None:
+        """`run` said in one clear line why it cannot go on, and what it started is gone."""
+        assert (self.code, self.out) == (125, out), self.log
+        assert_clear(self.log, error)
+
+    def assert_ran_or_gave_up(self, error: str) -> None:
+        """Either is right: the command ran, or was ended with one clear line."""
+        if self.code == 125:
+            self.assert_refused(error, "started\n" if self.out else "")
+        else:
+            self.assert_ran()
+
+
+def assert_clear(log: str, error: str) -> None:
+    """Fail unless a log is one line that says to a user, not to a Python programmer, what failed and why."""
+    assert re.fullmatch(r"run: \[error\] [^\n]+\n", log), log
+    assert os.strerror(getattr(errno, error)) in log
+    assert not re.search(r"internal|Errno|Error\b|Traceback", log), log
+
+
+NOTHING_TO_SAY = ("ESRCH",)
+"""The receiver has gone meanwhile."""
+
+
+def assert_told(log: str, error: str, names: list[str]) -> None:
+    """Fail unless the log has a warning for each of these signals that could not be sent, and nothing else."""
+    lines = log.splitlines()
+    assert all(line.startswith("run: [warn] ") and "internal" not in line for line in lines), log
+    told = [name for line in lines for name in re.findall(r"\b([A-Z0-9+]+) \(\d+\)", line)]
+    assert told == ([] if error in NOTHING_TO_SAY else names), log
+
+
+Trace = Callable[..., Traced]
+
+
+def injection(folder: Path, calls: str, error: str, when: str, paths: tuple[str | Path, ...] = ()) -> list[str]:
+    """The words of strace(1) that make calls fail, and write down all calls of these."""
+    words = [STRACE, "--quiet=all", "-o", str(folder / "trace"), "-e", f"trace={calls}"]
+    words += ["-e", f"inject={calls}:error={error}:when={when}"]
+    for path in paths:
+        words += ["-P", str(path)]
+    return words
+
+
+@pytest.fixture
+def trace(binary: str, tmp_path: Path) -> Iterator[Trace]:
+    """Starts the binary under strace: the calls, the errno, when it is injected, and the words of the command line.
+
+    With children the command and its children are traced too, each of which counts its calls anew. With paths only
+    calls for these files fail. A prefix is other words that start the binary.
+    """
+    started: list[Traced] = []
+
+    def start(
+        calls: str,
+        error: str,
+        when: str,
+        *words: str,
+        children: bool = False,
+        paths: tuple[str | Path, ...] = (),
+        prefix: tuple[str, ...] = (),
+        **options: Any,
+    ) -> Traced:
+        argv = [*injection(tmp_path, calls, error, when, paths), *["-f"] * children]
+        started.append(Traced(tmp_path, [*argv, *prefix, binary, *words], options))
+        return started[-1]
+
+    yield start
+    for traced in started:
+        traced.kill_all()
+
+
+AS_PID_1 = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child=KILL")
+
+
+@pytest.fixture
+def trace_pid_1(binary: str, tmp_path: Path) -> Iterator[Trace]:
+    """Starts the binary as PID 1 of a pid namespace, under a strace outside of it. See trace."""
+    started: list[Traced] = []
+    tracers: list[subprocess.Popen[bytes]] = []
+
+    def start(calls: str, error: str, when: str, *words: str, paths: tuple[str, ...] = ()) -> Traced:
+        # The shell is replaced by the binary once it is traced, which it is told through its standard input.
+        argv = [*AS_PID_1, "sh", "-c", 'read _; exec "$@"', "sh", binary, *words]
+        traced = Traced(tmp_path, argv, {"stdin": subprocess.PIPE})
+        started.append(traced)
+        shell = wait_until(lambda: children(traced.process.pid), "unshare has started the shell")[0]
+        options = injection(tmp_path, calls, error, when, paths)
+        tracers.append(subprocess.Popen([*options, "-p", str(shell)]))
+        wait_until(lambda: status(shell).get("TracerPid", "0") != "0", "strace has attached itself")
+        assert traced.process.stdin is not None
+        traced.process.stdin.write(b"\n")
+        traced.process.stdin.flush()
+        return traced
+
+    yield start
+    for traced in started:
+        traced.kill_all()
+    for tracer in tracers:
+        tracer.kill()
+        tracer.wait(DEADLINE)
+
+
+@pytest.fixture(scope="session")
+def refuse(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A program that starts another one to which a system call is always refused, as engines do by seccomp(2)."""
+    source = Path(__file__).with_name("refuse.c").read_text()
+    return str(compile_c(source, tmp_path_factory.mktemp("refuse") / "refuse", "-static"))
+
+
+# -- The table ---------------------------------------------------------------------------------------------------------
+
+TRIED: dict[str, dict[str, list[bool]]] = {}
+"""Of each call and errno: whether `run` survived, for each combination that was tried."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Know the marker."""
+    config.addinivalue_line("markers", "fault(call, errno): a combination that the table of faults counts")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Count what was tried."""
+    report = yield
+    marker = item.get_closest_marker("fault")
+    if marker and call.when == "call" and not report.skipped:
+        name, error = marker.args
+        TRIED.setdefault(name, {}).setdefault(error, []).append(report.passed)
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the table."""
+    if not TRIED:
+        return
+    terminalreporter.section(f"faults: RUN_FAULTS_SEED={SEED} repeats the random ones")
+    rows = [
+        (name, len(errors), [ok for results in errors.values() for ok in results]) for name, errors in TRIED.items()
+    ]
+    rows.append(("total", sum(row[1] for row in rows), [ok for row in rows for ok in row[2]]))
+    terminalreporter.line(f"{'call':20} {'errnos':>8} {'tried':>8} {'survived':>9}")
+    for name, count, results in rows:
+        terminalreporter.line(f"{name:20} {count:8} {len(results):8} {sum(results):9}")

@@ -1,0 +1,90 @@
+"""SPEC.md, "Bad days" and "Signals": system calls that fail in PID 1 of a pid namespace.
+
+When PID 1 ends, the kernel ends all else in the namespace.
+"""
+
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+from faults import ALWAYS, ONCE, Drawn, Trace, assert_told, every_errno
+from harness import children, wait_until
+
+ORDINARY = ("-q", "/bin/sh", "-c", "echo started; ( (exit 9) & ); exit 7")
+
+
+@every_errno("waitid", ONCE, ALWAYS, drawn=1, calls=3, but=("ECHILD", "EINTR"))
+def test_waiting_that_fails_is_survived_or_one_line_and_125(trace_pid_1: Trace, error: str, when: str) -> None:
+    traced = trace_pid_1("wait4", error, when, *ORDINARY).finish()
+    assert traced.failed or isinstance(when, Drawn)
+    if not traced.failed:
+        traced.assert_ran()
+    traced.assert_ran_or_gave_up(error)
+
+
+@pytest.mark.fault("waitid", "EINTR")
+@pytest.mark.parametrize("when", [ONCE, "2", "1..20"])
+def test_waiting_that_is_interrupted_is_done_again(trace_pid_1: Trace, when: str) -> None:
+    traced = trace_pid_1("wait4", "EINTR", when, *ORDINARY).finish()
+    assert traced.failed
+    traced.assert_ran()
+
+
+@pytest.mark.fault("waitid", "ECHILD")
+@pytest.mark.parametrize("when", [ONCE, ALWAYS])
+def test_no_success_is_claimed_when_the_kernel_knows_no_child(trace_pid_1: Trace, when: str) -> None:
+    traced = trace_pid_1("wait4", "ECHILD", when, *ORDINARY).finish()
+    assert traced.code == 125
+    assert re.fullmatch(r"run: \[error\] [^\n]+\n", traced.log) and "internal" not in traced.log
+
+
+@every_errno("sigwaitinfo", ONCE, ALWAYS, drawn=1, calls=3)
+def test_waiting_for_a_signal_that_fails(trace_pid_1: Trace, error: str, when: str) -> None:
+    traced = trace_pid_1("rt_sigtimedwait", error, when, *ORDINARY).finish()
+    assert traced.failed or isinstance(when, Drawn)
+    if error in ("EAGAIN", "EINTR") or not traced.failed:
+        traced.assert_ran()
+    traced.assert_ran_or_gave_up(error)
+
+
+@every_errno("kill", ONCE)
+def test_of_the_stop_signals_that_fail_one_is_enough(trace_pid_1: Trace, error: str, when: str) -> None:
+    words = ("-q", "-s", "TERM", "-t0.3", "/bin/sh", "-c", "echo started; sleep 1000 & exit 7")
+    traced = trace_pid_1("kill", error, when, *words).finish()
+    assert len(traced.failed) == 1
+    assert (traced.code, traced.out) == (137, "started\n")
+    assert_told(traced.log, error, ["TERM"])
+
+
+@every_errno("kill", ALWAYS)
+def test_when_no_signal_can_be_sent_run_waits_for_the_end(trace_pid_1: Trace, error: str, when: str) -> None:
+    words = ("-q", "-s", "TERM", "-t0.1", "/bin/sh", "-c", "sleep 1000 & exit 7")
+    traced = trace_pid_1("kill", error, when, *words)
+    wait_until(lambda: len(traced.failed) > 1 or traced.process.poll() is not None, "TERM and KILL were tried")
+    assert traced.process.poll() is None, traced.log
+    [run] = children(traced.process.pid)
+    [sleep] = children(run)
+    os.kill(sleep, signal.SIGUSR1)
+    traced.finish()
+    assert traced.code == 128 + signal.SIGUSR1
+    assert_told(traced.log, error, ["TERM", "KILL"])
+
+
+LISTS = ("/proc/self/status", "/proc/thread-self/children")
+
+TWO_GROUPS = 'mkfifo "$0"; setsid sh -c \'echo >"$1"; exec sleep 1000\' sh "$0" & read _ <"$0"; sleep 1000 & exit 7'
+"""A command that leaves an orphan in its own process group, and a daemon in another one. $0 names a pipe."""
+
+
+@pytest.mark.parametrize("file", LISTS)
+@every_errno("open", ALWAYS, but=("EINTR",))
+def test_when_the_children_cannot_be_listed_everything_is_signalled(
+    trace_pid_1: Trace, tmp_path: Path, file: str, error: str, when: str
+) -> None:
+    words = ("-s", "TERM", "/bin/sh", "-c", TWO_GROUPS, str(tmp_path / "told"))
+    traced = trace_pid_1("?open,openat", error, when, *words, paths=(file,)).finish()
+    assert traced.failed
+    assert traced.code == 143
+    assert traced.log.count("killed by TERM (15)\n") == 2 and "[warn]" not in traced.log

@@ -1,0 +1,109 @@
+"""SPEC.md, "Bad days": system calls that a container engine refuses for ever, to all processes: seccomp(2).
+
+Nothing is traced here. Some filters tell calls of the same number apart, as strace(1) does not.
+"""
+
+import errno
+
+import pytest
+from faults import AS_PID_1, assert_clear, assert_told, errnos
+from harness import DEADLINE, Starter, children, state, wait_until
+from terminal_session import Session, session
+
+SANDBOX = ("EPERM", "ENOSYS")
+
+
+def each(call: str, page: str, *, all_errnos: bool = False) -> list[object]:
+    """A call to refuse, by its name for refuse.c and that of the table, with what a sandbox answers, or every errno."""
+    errors = errnos(page) if all_errnos else SANDBOX
+    return [pytest.param(call, error, id=f"{call}-{error}", marks=pytest.mark.fault(page, error)) for error in errors]
+
+
+def refused(refuse: str, call: str, error: str, pid_1: bool) -> dict[str, tuple[str, ...]]:
+    """An option for Starter: the words that start the binary without this call."""
+    return {"prefix": (*(AS_PID_1 if pid_1 else ()), refuse, call, str(getattr(errno, error)))}
+
+
+@pytest.mark.parametrize("pid_1", [False, True], ids=["subreaper", "pid-1"])
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [*each("fork", "fork"), *each("pdeathsig", "prctl", all_errnos=True), *each("setpgid", "setpgid")],
+)
+def test_nothing_is_started_without(start: Starter, refuse: str, call: str, error: str, pid_1: bool) -> None:
+    code, out, log = start.result("-q", "/bin/echo", "started", **refused(refuse, call, error, pid_1))
+    assert (code, out) == (125, ""), log
+    assert_clear(log, error)
+
+
+@pytest.mark.parametrize(("call", "error"), each("subreaper", "prctl", all_errnos=True))
+def test_only_PID_1_can_do_without_being_a_subreaper(start: Starter, refuse: str, call: str, error: str) -> None:
+    script = "echo started; ( (exit 9) & ); exit 7"
+    code, out, log = start.result("-q", "/bin/sh", "-c", script, **refused(refuse, call, error, pid_1=False))
+    assert (code, out) == (125, ""), log
+    assert_clear(log, error)
+    result = start.result("-q", "/bin/sh", "-c", script, **refused(refuse, call, error, pid_1=True))
+    assert result == (9, "started\n", "")
+
+
+@pytest.mark.parametrize("pid_1", [False, True], ids=["subreaper", "pid-1"])
+@pytest.mark.parametrize(("call", "error"), [*each("wait4", "waitid"), *each("sigtimedwait", "sigwaitinfo")])
+def test_without_waiting_it_is_one_line_and_125(
+    start: Starter, refuse: str, call: str, error: str, pid_1: bool
+) -> None:
+    code, out, log = start.result("-q", "/bin/sleep", "1000", **refused(refuse, call, error, pid_1))
+    assert (code, out) == (125, ""), log
+    assert_clear(log, error)
+
+
+@pytest.mark.parametrize("pid_1", [False, True], ids=["subreaper", "pid-1"])
+@pytest.mark.parametrize(("call", "error"), each("kill", "kill"))
+def test_without_signals_the_command_runs(start: Starter, refuse: str, call: str, error: str, pid_1: bool) -> None:
+    script = "echo started; /bin/sleep 0.2 & exit 7"
+    words = ("-q", "-s", "TERM", "/bin/sh", "-c", script)
+    code, out, log = start.result(*words, **refused(refuse, call, error, pid_1))
+    assert (code, out) == (7, "started\n")
+    assert_told(log, error, ["TERM"])
+
+
+# -- tcsetpgrp ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("call", "error"), each("tcsetpgrp", "tcsetpgrp", all_errnos=True))
+def test_a_terminal_that_cannot_be_lent_is_still_there_to_write_to(
+    binary: str, refuse: str, call: str, error: str
+) -> None:
+    with session(refuse, call, str(getattr(errno, error)), binary, "sh", "-c", "echo started; exit 7") as terminal:
+        shown = terminal.expect("exiting with code 7")
+        assert terminal.leader.wait(DEADLINE) == 7
+        assert "started\r\n" in shown
+        assert "[error]" not in shown
+
+
+@pytest.mark.parametrize(("call", "error"), each("tcsetpgrp", "tcsetpgrp", all_errnos=True))
+def test_a_command_that_cannot_get_the_terminal_is_stopped_once_when_it_reads(
+    binary: str, refuse: str, call: str, error: str
+) -> None:
+    """Reading in the background is what stops it, and to continue it would change nothing: tcsetpgrp(3), termios(3)."""
+    with session(refuse, call, str(getattr(errno, error)), binary, "sh", "-c", "echo started; read x") as terminal:
+        terminal.expect("stopped by TTIN")
+        assert wait_until(lambda: again(terminal) or stays_stopped(terminal), "the command stays stopped")
+        assert not again(terminal)
+
+
+def stays_stopped(terminal: Session) -> bool:
+    """Whether the command is stopped, and `run` asleep, whenever one looks."""
+    for _ in range(50):
+        command = children(terminal.pid)
+        if not command or (state(terminal.pid), state(command[0])) != ("S", "T"):
+            return False
+    return True
+
+
+def again(terminal: Session) -> bool:
+    """Whether the command was stopped a second time and a third."""
+    try:
+        terminal.expect("stopped by TTIN", 0)
+        terminal.expect("stopped by TTIN", 0)
+    except AssertionError:
+        return False
+    return True
