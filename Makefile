@@ -3,9 +3,9 @@
 SHELL := /bin/bash
 PREFIX ?= /usr/local
 IMAGE ?= run
-export LINK PYTHON
+export LINK PYTHON QUICK
 
-.PHONY: help build test lint image demo bench reproducible install clean
+.PHONY: help build test lint image demo bench soak reproducible install clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile | expand -t 20
@@ -25,8 +25,11 @@ image: ## Build the image `run` with docker/Dockerfile: nothing in it but /bin/r
 demo: build ## Show the main job: two services, an orphan, one service ends, the rest is shut down
 	@build/demo.sh dist/run
 
-bench: build ## Measure dist/run against tini and bare Python
+bench: ## Measure both builds beside tini, dumb-init, catatonit, supervisord, PyInstaller (QUICK=1: dist/run and tini)
 	@build/check.sh bench
+
+soak: build ## Put dist/run under full load for MINUTES (10), and count every orphan, signal, descriptor and kilobyte
+	@build/check.sh soak --minutes $(or $(MINUTES),10)
 
 reproducible: build ## Build again, here and in another folder, and compare the bytes
 	@build/reproducible.sh

@@ -1,7 +1,7 @@
 #!/bin/bash
-# Run the tests, the linters or the benchmark with their pinned tools. Called by `make test`, `make lint`, `make bench`.
+# Run the tests, the linters, the benchmark or the soak with their pinned tools. Called by `make test`, `make lint` and so on.
 #
-#   build/check.sh test|lint|bench [ARGUMENT...]
+#   build/check.sh test|lint|bench|soak [ARGUMENT...]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . build/prerequisites.sh
@@ -26,7 +26,22 @@ case $what in
         .work/tests-venv/bin/mypy
         ;;
     bench)
-        need gcc gcc tini tini
-        exec "$python" tests/bench/bench.py --binary dist/run "$@"
+        # Beside all peers; QUICK=1 measures dist/run beside tini only, and leaves the committed results alone.
+        need gcc gcc cc:libc.a libc6-dev tini tini unshare util-linux setpriv util-linux
+        if [ -n "${QUICK:-}" ]; then
+            build/build.sh
+            choice=(--binary dist/run)
+        else
+            need dumb-init dumb-init catatonit catatonit supervisord supervisor patchelf patchelf \
+                /bin/busybox busybox-static
+            tests/bench/prepare.sh
+            choice=(--binary .work/bench/run-static --binary .work/bench/run-staticx --frozen .work/bench/run-frozen
+                --results tests/bench)
+        fi
+        PYTHONPATH=tests exec .work/tests-venv/bin/python tests/bench/bench.py "${choice[@]}" "$@"
+        ;;
+    soak)
+        need gcc gcc cc:libc.a libc6-dev unshare util-linux
+        exec "$python" tests/soak/soak.py --binary dist/run "$@"
         ;;
 esac

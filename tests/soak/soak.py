@@ -1,0 +1,125 @@
+"""`run` under load for minutes: forks, exits, signals and stderr back-pressure at full speed, and every one counted.
+
+    python3 tests/soak/soak.py --binary dist/run --minutes 10
+
+Two of them run at once, one as PID 1 of a pid namespace and one as a child subreaper; load.c is the command of both. It
+makes orphans of many kinds as fast as it can, while signals are sent to `run`: real-time signals queued up to a window,
+standard signals each as soon as the same one was answered. Standard error is a pipe that is read fast, slowly and not
+at all, in turn. After each such phase the load pauses, and what can be counted must be exact:
+
+- every signal sent was received once by the command, and once by a daemon in a session of its own;
+- `run` has no child left but those two, so every orphan that was made was reaped;
+- where stderr was read fast, the log has one line for each orphan, with its exit code, and one for each signal.
+  Elsewhere lines are dropped, as they should be, but those that arrive are whole.
+
+After the first minute and at the end `run` is looked at while it sleeps: no zombie, no descriptor and no kilobyte more.
+"""
+
+import argparse
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from stress import PHASES, Stress
+from subject import Subject, ViolationError, compile_load
+from summary import markdown
+
+PROGRESS_SECONDS = 10.0
+ROLES = ("pid-1", "subreaper")
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Put `run` under load for minutes, and count everything.")
+    parser.add_argument("--binary", default="dist/run", help="the `run` to test (default: dist/run)")
+    parser.add_argument("--minutes", type=float, default=10, help="how long, the warm-up included (default: 10)")
+    parser.add_argument(
+        "--warm-up", type=float, default=60, metavar="SECONDS", help="until the first look (default: 60)"
+    )
+    parser.add_argument("--phase", type=float, default=3, metavar="SECONDS", help="of each way to read (default: 3)")
+    parser.add_argument("--slack", type=int, default=0, metavar="KB", help="memory that may be added (default: 0)")
+    parser.add_argument("--role", choices=ROLES, action="append", help="which to soak (default: both at once)")
+    parser.add_argument("--patience", type=float, default=60, metavar="SECONDS", help="until something counts as lost")
+    return parser.parse_args()
+
+
+def soak(stress: Stress, options: argparse.Namespace, stop: threading.Event) -> None:
+    """Phase after phase until the time is over; what is wrong is noted in the result."""
+    result = stress.result
+    started, warm = time.monotonic(), False
+    try:
+        stress.start()
+        while result.at_end is None and not stop.is_set():
+            for kind in PHASES:
+                stress.phase(kind, options.phase)
+                if result.violations:
+                    return
+            vitals = stress.flood()
+            result.seconds = time.monotonic() - started
+            if result.warm_up is None or not warm:
+                result.warm_up = vitals.worst(result.warm_up)
+                warm = result.seconds >= options.warm_up
+            elif result.seconds >= options.minutes * 60:
+                result.at_end = vitals
+                result.violations += vitals.grown(result.warm_up, options.slack)
+        stress.finish()
+    except ViolationError as violation:
+        result.violations.append(f"{violation} (stderr read {stress.kind})")
+    except Exception as error:
+        result.violations.append(f"the soak itself failed: {type(error).__name__}: {error}")
+    finally:
+        if result.violations:
+            stop.set()
+
+
+def progress(subjects: dict[Subject, Stress], seconds: float) -> str:
+    """One line."""
+    parts = []
+    for subject, stress in subjects.items():
+        result = stress.result
+        done = f"{result.made.orphans} orphans, {result.sent.total()} signals"
+        parts.append(f"{subject.name}: {done}, stderr read {stress.kind}")
+    return f"soak: {seconds:.0f} s: {'; '.join(parts)}"
+
+
+def run_all(subjects: dict[Subject, Stress], options: argparse.Namespace) -> None:
+    """Soak them at once, a thread for each, and show the progress."""
+    stop = threading.Event()
+    threads = [threading.Thread(target=soak, args=(s, options, stop), daemon=True) for s in subjects.values()]
+    started = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        while thread.is_alive():
+            thread.join(PROGRESS_SECONDS - (time.monotonic() - started) % PROGRESS_SECONDS)
+            if thread.is_alive():
+                print(progress(subjects, time.monotonic() - started), flush=True)
+
+
+def main() -> int:
+    """Start, soak, print, and return the exit code."""
+    options = arguments()
+    binary = str(Path(options.binary).absolute())
+    with tempfile.TemporaryDirectory(prefix="soak-") as folder:
+        load = compile_load(Path(folder))
+        subjects: dict[Subject, Stress] = {}
+        try:
+            for role in options.role or ROLES:
+                subject = Subject(binary, load, as_pid_1=role == "pid-1")
+                subjects[subject] = Stress(subject, options.patience)
+            run_all(subjects, options)
+        finally:
+            for subject in subjects:
+                subject.end()
+    results = {subject.name: stress.result for subject, stress in subjects.items()}
+    print(markdown(results), end="")
+    for name, result in results.items():
+        for violation in result.violations:
+            print(f"soak: {name}: {violation}", file=sys.stderr)
+    return 1 if any(result.violations or result.at_end is None for result in results.values()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

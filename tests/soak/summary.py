@@ -1,0 +1,62 @@
+"""What was done and what came of it, as a Markdown table."""
+
+from collections.abc import Callable
+
+from stress import FAST, PHASES, Result
+from subject import Vitals
+
+
+def number(value: int) -> str:
+    """A number for a reader: 1 234 567."""
+    return f"{value:,}".replace(",", " ")
+
+
+def per_phase(result: Result, value: Callable[[str], str]) -> str:
+    """A value for each way in which stderr was read."""
+    return " / ".join(value(kind) for kind in PHASES if result.tallies[kind].seconds)
+
+
+def both(result: Result, value: Callable[[Vitals], int]) -> str:
+    """The highest in the warm-up, and at the end."""
+    looks = (result.warm_up, result.at_end)
+    return ", then ".join("not reached" if look is None else number(value(look)) for look in looks)
+
+
+def rates(result: Result, field: str) -> str:
+    """How many there were in a second, for each way in which stderr was read."""
+    tallies = result.tallies
+    return per_phase(result, lambda kind: number(round(getattr(tallies[kind], field) / tallies[kind].seconds)))
+
+
+ways = " / ".join(PHASES)
+ROWS: list[tuple[str, Callable[[Result], str]]] = [
+    ("time", lambda r: f"{r.seconds:.0f} s"),
+    ("processes forked by the load", lambda r: number(r.made.forks)),
+    ("orphans made, all reaped", lambda r: number(r.made.orphans)),
+    ("of these, killed by a signal", lambda r: number(sum(r.made.ended[129:]))),
+    ("of these, stopped and continued before", lambda r: number(r.made.stops)),
+    ("signals sent, all received by the command and by a daemon, once", lambda r: number(r.sent.total())),
+    ("lines of the log checked against these counts", lambda r: number(r.tallies[FAST].lines)),
+    (
+        "lines dropped by design, where stderr was read too slowly",
+        lambda r: number(sum(t.dropped for t in r.tallies.values())),
+    ),
+    (f"orphans in a second, with stderr read {ways}", lambda r: rates(r, "orphans")),
+    (f"signals in a second, with stderr read {ways}", lambda r: rates(r, "signals")),
+    (
+        f"slowest answer, with stderr read {ways}",
+        lambda r: per_phase(r, lambda k: f"{r.tallies[k].slowest * 1e3:.0f} ms"),
+    ),
+    ("zombies in the warm-up, then at the end", lambda r: both(r, lambda v: v.zombies)),
+    ("open descriptors", lambda r: both(r, lambda v: v.fds)),
+    ("private memory, kB", lambda r: both(r, lambda v: v.dirty)),
+    ("exit code, the highest that was reaped", lambda r: str(r.exit_code)),
+    ("holds", lambda r: "**no**" if r.violations or r.at_end is None else "yes"),
+]
+
+
+def markdown(results: dict[str, Result]) -> str:
+    """The table, with a column for each `run`."""
+    lines = [["", *results], ["---"] * (len(results) + 1)]
+    lines += [[title, *map(value, results.values())] for title, value in ROWS]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)

@@ -1,0 +1,97 @@
+"""SPEC.md under full load: the soak of `make soak` for some seconds, and that it finds what it looks for."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from extension import ROOT, Extension
+
+SOAK = ROOT / "tests" / "soak" / "soak.py"
+TIME_LIMIT = 300
+
+FILLING = "2000"
+"""Kilobytes: within seconds the C library's caches of freed memory are not full yet, as they are after a minute."""
+
+DAMAGED = """#!{python} -S
+import os, sys, types
+sys.path.insert(0, {folder!r})
+class Options:
+    signal, daemon, grace = None, False, None
+    command = [os.fsencode(word) for word in sys.argv[1:]]
+sys.modules["run.cli"] = types.ModuleType("run.cli")
+sys.modules["run.cli"].Options = Options
+from run import children, log, reaper
+reap, send, write, calls, kept = children.reap, children.send, log.Log._write, [0], []
+def every(n):
+    calls[0] += 1
+    return calls[0] % n == 0
+{damage}
+os._exit(reaper.Reaper(Options, log.Log(0)).run())
+"""
+"""A `run` without a command line of its own, and with a defect."""
+
+DEFECTS = {
+    "memory is leaked": (
+        "def leak(): kept.append(bytearray(1000)); return reap()\nchildren.reap = leak",
+        "kB of private memory more",
+    ),
+    "descriptors are leaked": (
+        "def leak(*words): every(999) and os.dup(2); return send(*words)\nchildren.send = leak",
+        "open descriptors",
+    ),
+    "a signal is lost": (
+        "def lose(signum, group): return ('', '') if signum > 33 and every(999) else send(signum, group)\n"
+        "children.send = lose",
+        r"was sent \d+ times, the command received \d+",
+    ),
+    "a signal is sent twice": (
+        "def repeat(signum, group): signum > 33 and every(999) and send(signum, group); return send(signum, group)\n"
+        "children.send = repeat",
+        "received other signals than were sent",
+    ),
+    "a line is lost": (
+        "def lose(*words): every(999) or write(*words)\nlog.Log._write = lose",
+        "the log counts other",
+    ),
+    "the log blocks": (
+        "def block(self, level, text): os.write(2, f'run: [{level}] {text}\\n'.encode())\nlog.Log._write = block",
+        r"not within 10 s: .*\(stderr read slowly|not at all\)",
+    ),
+}
+
+
+def soak(binary: str | Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Soak a binary, for as short a time as has everything in it."""
+    argv = [sys.executable, str(SOAK), "--binary", str(binary), "--minutes", "0.1", "--warm-up", "1", "--phase", "1"]
+    return subprocess.run(
+        [*argv, "--slack", FILLING, *words], capture_output=True, text=True, timeout=TIME_LIMIT, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the package `run`, its extension included."""
+    folder = tmp_path_factory.mktemp("package")
+    Extension(folder, sanitized=False)
+    for module in (ROOT / "run").glob("*.py"):
+        shutil.copy(module, folder / "run")
+    return folder
+
+
+def test_under_full_load_no_zombie_no_descriptor_more_no_signal_lost_and_all_counts_exact(binary: str) -> None:
+    result = soak(binary)
+    assert (result.returncode, result.stderr) == (0, ""), result.stdout
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_the_soak_finds_out_when(defect: str, package: Path, tmp_path: Path) -> None:
+    damage, finding = DEFECTS[defect]
+    damaged = tmp_path / "run"
+    damaged.write_text(DAMAGED.format(python=sys.executable, folder=str(package), damage=damage))
+    damaged.chmod(0o755)
+    result = soak(damaged, "--patience", "10", "--role", "subreaper")
+    assert result.returncode == 1
+    assert re.search(finding, result.stderr), result.stderr + result.stdout
