@@ -5,9 +5,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from engine import BUILDKIT, Container, Images, docker
+from harness import wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docker" / "examples"
+
+REDIS = 6379
+"""The port of redis."""
 
 PATIENCE = 300.0
 """Seconds for work of a few seconds, on a machine that is busy with other things."""
@@ -16,6 +20,21 @@ PATIENCE = 300.0
 def build(name: str, images: Images, bare_image: str) -> str:
     """The image of an example, with the binary under test as its `run`."""
     return images.build(BUILDKIT, "--build-arg", f"RUN={bare_image}", str(FOLDER / name))
+
+
+def load_image(images: Images) -> str:
+    """An image with clients: wrk, and tests/load/client.py."""
+    return images.build(BUILDKIT, str(ROOT / "tests" / "load"))
+
+
+def fetch_pages(images: Images, container: Container, seconds: int, port: int = 80) -> None:
+    """Fetch pages for so long, with wrk. Fails unless all were answered."""
+    network = ("--network", f"container:{container.name}")
+    words = ("wrk", "--threads", "1", "--connections", "8", "--duration", str(seconds), f"http://127.0.0.1:{port}/")
+    report = docker("run", "--rm", *network, load_image(images), *words, seconds=PATIENCE)
+    served = re.search(r"(\d+) requests in", report)
+    assert served and int(served[1]) > 0, report
+    assert "Socket errors" not in report and "Non-2xx" not in report, report
 
 
 def execute(container: Container, *words: str) -> str:
@@ -30,6 +49,14 @@ def answers(container: Container, *words: str) -> bool:
     except AssertionError:
         return False
     return True
+
+
+def wait_for(container: Container, *ports: int) -> None:
+    """Wait until services take connections at these ports, and redis has read its data, if it is one of them."""
+    script = "".join(f": </dev/tcp/127.0.0.1/{port}; " for port in ports)
+    if REDIS in ports:
+        script += "redis-cli ping | grep -q PONG"
+    wait_until(lambda: answers(container, "bash", "-ec", script), f"answers at {ports}")
 
 
 def run_log(container: Container) -> list[str]:
@@ -57,6 +84,11 @@ def inside(container: Container) -> list[Inside]:
         parent, group, session = (int(word) for word in rest.split()[1:4])
         found.append(Inside(int(pid), name, parent, group, session))
     return [process for process in found if process.parent != 0 or process.pid == 1]
+
+
+def first(container: Container, name: str) -> Inside:
+    """The process of this name that was there first, such as nginx's master."""
+    return min(process for process in inside(container) if process.name == name)
 
 
 def kill_inside(container: Container, name: str, pid: int) -> None:

@@ -4,7 +4,7 @@ import re
 
 import pytest
 from engine import Container, Containers, Images, docker
-from examples import Inside, build, execute, inside, kill_inside, run_log
+from examples import build, execute, first, inside, kill_inside, run_log
 from harness import wait_until
 
 CLEAN_END = "database system is shut down"
@@ -30,23 +30,13 @@ def query(container: Container, statement: str) -> str:
     return execute(container, "psql", "--no-align", "--tuples-only", "--command", statement).strip()
 
 
-def application(container: Container) -> Inside:
-    """The application's process."""
-    return next(process for process in inside(container) if process.name == "app")
-
-
-def postmaster(container: Container) -> Inside:
-    """The process that all others of the database descend from."""
-    return next(process for process in inside(container) if process.name == "postgres" and process.parent == 1)
-
-
 @pytest.mark.parametrizeX
 def test_when_the_application_ends_the_database_is_shut_down_cleanly(
     name: str, code: int, containers: Containers, example: str
 ) -> None:
     container = containers(example)
     container.wait_log("wrote row")
-    kill_inside(container, name, application(container).pid)
+    kill_inside(container, name, first(container, "app").pid)
     assert container.exit_code() == code
     assert container.logs().count(CLEAN_END) == 1
     rows = rows_written(container)
@@ -65,7 +55,7 @@ def test_when_the_database_ends_the_application_is_stopped(
 ) -> None:
     container = containers(example)
     container.wait_log("wrote row")
-    kill_inside(container, name, postmaster(container).pid)
+    kill_inside(container, name, first(container, "postgres").pid)
     assert container.exit_code() in codes  # 1 if the application notices before it gets the signal
     assert (CLEAN_END in container.logs()) == (name == "INT")
 
@@ -77,9 +67,10 @@ def test_run_signals_the_postmaster_and_the_application_alone(containers: Contai
     active = f"SELECT count(*) FROM pg_stat_activity WHERE query = '{SLEEPING}' AND state = 'active'"
     wait_until(lambda: query(container, active) == "1", "a client that would not go by itself")
     processes = inside(container)
+    postmaster = first(container, "postgres")
     leaders = [process for process in processes if process.parent == 1]
-    backends = [process for process in processes if process.parent == postmaster(container).pid]
-    group = postmaster(container).group
+    backends = [process for process in processes if process.parent == postmaster.pid]
+    group = postmaster.group
     assert sorted(process.name for process in leaders) == ["app", "postgres"]
     assert {process.group for process in leaders} == {group}
     assert len(backends) >= 5
