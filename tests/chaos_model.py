@@ -8,15 +8,16 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from chaos_world import GONE, KILL, OUTSIDE, RUN, UP, ZOMBIE, Node, Run, Setup, Words, World
+from chaos_node import KILL, NOBODY, OUTSIDE, RUN, UP, ZOMBIE, Node, Words
+from chaos_world import Run, Setup, World
 
-MOST_WORLDS = 4000
+MOST_WORLDS = 6000
 """More than so many ways in which one step may go are not followed."""
 
 MOST_NODES = 7
 
 
-class TooMany(Exception):
+class TooManyWaysError(Exception):
     """There are too many ways in which this may go."""
 
 
@@ -45,7 +46,8 @@ def run_steps(world: World) -> Iterator[World]:
     if run.ended or run.stopped:
         return
     if run.sending:
-        for at, (signum, kind, number) in enumerate(run.sending):
+        any_order = len(run.sending) if run.sending[0][0] != KILL else 1
+        for at, (signum, kind, number) in enumerate(run.sending[:any_order]):
             rest = world.change_run(sending=run.sending[:at] + run.sending[at + 1 :])
             yield rest.send_target(kind, number, signum, RUN)
         return
@@ -76,12 +78,12 @@ def reap(world: World) -> World:
     run, setup = world.run, world.run.setup
     for number, node in children(world):
         if node.state == ZOMBIE:
-            world = world.change(number, state=GONE)
+            world = world.put(number, node.gone())
             spared = setup.daemon and number == 0 and node.code == 0
             begins = setup.stop_with is not None and not run.stopping and not spared
             run = run._replace(
                 code=max(run.code, node.code),
-                reaped=(*run.reaped, (number if node.said else None, node.code)),
+                reaped=tuple(sorted((*run.reaped, (number if node.said else NOBODY, node.code)))),
                 stopping=run.stopping or begins,
                 due=setup.stop_with if begins else run.due,
                 kill_again=run.killing,
@@ -112,18 +114,18 @@ def successors(world: World) -> Iterator[World]:
 
 @lru_cache(maxsize=2000)
 def outcomes(world: World) -> tuple[World, ...]:
-    """The worlds in which nothing moves any more, whatever the order. Raises TooMany."""
+    """The worlds in which nothing moves any more, whatever the order. Raises TooManyWaysError."""
     seen, ahead, settled = {world}, [world], []
     while ahead:
         following = list(successors(here := ahead.pop()))
         if not following:
             settled.append(here)
-        for world in following:
-            if world not in seen:
-                seen.add(world)
-                ahead.append(world)
+        for there in following:
+            if there not in seen:
+                seen.add(there)
+                ahead.append(there)
         if len(seen) > MOST_WORLDS:
-            raise TooMany
+            raise TooManyWaysError
     return tuple(settled)
 
 
@@ -156,7 +158,7 @@ def view(world: World, senders: dict[int, int]) -> View:
     return View(
         tree=tuple(sorted(tree)),
         got=tuple((i, tuple((signum, senders[sender]) for signum, sender in events)) for i, events in got),
-        reaped=tuple(sorted(f"{'?' if i is None else i}: {code}" for i, code in run.reaped)),
+        reaped=tuple(sorted(f"{'?' if i == NOBODY else i}: {code}" for i, code in run.reaped)),
         run_stopped=run.stopped and not run.ended,
         stopping=run.stopping,
         ended=run.code if run.ended else None,

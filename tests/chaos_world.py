@@ -6,66 +6,31 @@ Sources: signal(7), setpgid(2), setsid(2), exit_group(2), wait(2), prctl(2), and
 whose group becomes orphaned.
 """
 
-import signal
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-RUN, OUTSIDE, KERNEL = -1, -2, -3
-"""`run` as a parent, group, session (the one that it was started in), target or sender; the other senders."""
-
-HUP, KILL, CHLD, CONT, STOP = signal.SIGHUP, signal.SIGKILL, signal.SIGCHLD, signal.SIGCONT, signal.SIGSTOP
-TERMINAL_STOPS = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
-STOPS = (STOP, *TERMINAL_STOPS)
-HARMLESS = (CHLD, CONT, signal.SIGURG, signal.SIGWINCH)
-"""The default action of these is to ignore them: signal(7)."""
-
-FAULTS = tuple(getattr(signal, f"SIG{name}") for name in ("SEGV", "BUS", "FPE", "ILL", "TRAP", "SYS", "ABRT"))
-NOT_FORWARDED = (*FAULTS, *TERMINAL_STOPS, CHLD, signal.SIGPIPE)
-FIRST_REAL_TIME = 32
-
-IGNORE, CATCH = -1, -2
-"""What a puppet does upon a signal; any other number is the code with which it exits."""
-
-NEW, UP, ZOMBIE, GONE = "new", "up", "zombie", "gone"
-
-Words = tuple[Any, ...]
-"""A verb, and what it takes; see World.execute() and World.act()."""
-
-
-class Node(NamedTuple):
-    """One process. Its group and session are known by the node that has founded them."""
-
-    parent: int
-    group: int
-    session: int
-    state: str = NEW
-    stopped: bool = False
-    said: bool = False
-    actions: tuple[tuple[int, int], ...] = ()
-    pending: tuple[tuple[int, int], ...] = ()
-    orders: tuple[Words, ...] = ()
-    subreaper: bool = False
-    leaving: int | None = None
-    code: int = 0
-    got: tuple[tuple[int, int], ...] = ()
-
-    @property
-    def lives(self) -> bool:
-        """Whether it is neither a zombie nor reaped."""
-        return self.state in (NEW, UP)
-
-    def action(self, signum: int) -> int | None:
-        """What it does upon a signal, or None for the default action."""
-        return dict(self.actions).get(signum)
-
-    def ignores(self, signum: int) -> bool:
-        """Whether the signal is not even delivered."""
-        action = self.action(signum)
-        return signum != KILL and (action == IGNORE or (action is None and signum in HARMLESS))
-
-    def dies_of(self, signum: int) -> bool:
-        """Whether the default action ends it."""
-        return signum == KILL or (self.action(signum) is None and signum not in STOPS and signum not in HARMLESS)
+from chaos_node import (
+    CATCH,
+    CHLD,
+    CONT,
+    FIRST_REAL_TIME,
+    GONE,
+    HUP,
+    IGNORE,
+    KERNEL,
+    KILL,
+    NEW,
+    NOT_FORWARDED,
+    OUTSIDE,
+    RUN,
+    STOP,
+    STOPS,
+    TERMINAL_STOPS,
+    UP,
+    ZOMBIE,
+    Node,
+    Words,
+)
 
 
 class Setup(NamedTuple):
@@ -96,7 +61,7 @@ class Run(NamedTuple):
     grace_runs: bool = False
     killing: bool = False
     kill_again: bool = False
-    reaped: tuple[tuple[int | None, int], ...] = ()
+    reaped: tuple[tuple[int, int], ...] = ()
     ended: bool = False
 
 
@@ -154,7 +119,7 @@ class World(NamedTuple):
             pending = tuple(p for p in pending if p[0] != CONT)
         coalesced = signum < FIRST_REAL_TIME and signum in [p[0] for p in pending]
         if not coalesced and not (node.state == UP and node.ignores(signum)):
-            pending = (*pending, (signum, sender))
+            pending = tuple(sorted((*pending, (signum, sender)), key=lambda p: p[0]))
         return self.put(number, node._replace(pending=pending))
 
     def send_run(self, signum: int, sender: int) -> "World":
@@ -173,7 +138,7 @@ class World(NamedTuple):
         return world.change_run(pending=(*run.pending, signum))
 
     def _end_of_the_world(self) -> "World":
-        nodes = tuple(node and node._replace(state=GONE) for node in self.nodes)
+        nodes = tuple(node and node.gone() for node in self.nodes)
         return World(self.run._replace(ended=True, code=-KILL), nodes)
 
     def send_group(self, group: int, signum: int, sender: int) -> "World":
@@ -241,7 +206,7 @@ class World(NamedTuple):
             return self.put(words[0], Node(number, node.group, node.session, actions=node.actions))
         if verb == "reap":
             mine = [i for i, n in self.there() if n.parent == number and n.state == ZOMBIE]
-            return self._replace(nodes=tuple(n and n._replace(state=GONE) if i in mine else n for i, n in enumerate(self.nodes)))
+            return self._replace(nodes=tuple(n.gone() if n and i in mine else n for i, n in enumerate(self.nodes)))
         if verb == "setsid":
             node = node if self.members(number) else node._replace(session=number, group=number)
         elif verb == "setpgid":
@@ -269,14 +234,15 @@ class World(NamedTuple):
         for child, node in self.there():
             if node.parent == number:
                 dissolved = node.state == ZOMBIE and heir != RUN and self.node(heir).action(CHLD) == IGNORE
-                world = world.change(child, parent=heir, **({"state": GONE} if dissolved else {}))
-                world = world._hang_up(child, self.node(number), None)
+                world = world.put(child, node.gone() if dissolved else node._replace(parent=heir))
+                if not dissolved:
+                    world = world._hang_up(child, self.node(number), None)
         node = world.node(number)
         above = None if node.parent == RUN else world.node(node.parent)
         world = world._hang_up(number, above, number)
         dissolved = above is not None and above.action(CHLD) == IGNORE
-        end = Node(node.parent, node.group, node.session, GONE if dissolved else ZOMBIE, False, node.said)
-        return world.put(number, end._replace(code=code, got=node.got))
+        zombie = Node(node.parent, node.group, node.session, ZOMBIE, said=node.said, code=code, got=node.got)
+        return world.put(number, node.gone() if dissolved else zombie)
 
     def _subreaper_above(self, number: int) -> int:
         above = self.node(number).parent
