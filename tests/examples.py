@@ -27,11 +27,16 @@ def load_image(images: Images) -> str:
     return images.build(BUILDKIT, str(ROOT / "tests" / "load"))
 
 
+def wrk(connections: int, seconds: int, port: int) -> list[str]:
+    """The words that start wrk, which fetches the first page again and again."""
+    load = ["--threads", "1", "--connections", str(connections), "--duration", str(seconds)]
+    return ["wrk", *load, f"http://127.0.0.1:{port}/"]
+
+
 def fetch_pages(images: Images, container: Container, seconds: int, port: int = 80) -> None:
     """Fetch pages for so long, with wrk. Fails unless all were answered."""
     network = ("--network", f"container:{container.name}")
-    words = ("wrk", "--threads", "1", "--connections", "8", "--duration", str(seconds), f"http://127.0.0.1:{port}/")
-    report = docker("run", "--rm", *network, load_image(images), *words, seconds=PATIENCE)
+    report = docker("run", "--rm", *network, load_image(images), *wrk(8, seconds, port), seconds=PATIENCE)
     served = re.search(r"(\d+) requests in", report)
     assert served and int(served[1]) > 0, report
     assert "Socket errors" not in report and "Non-2xx" not in report, report

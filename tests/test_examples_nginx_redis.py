@@ -6,15 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from engine import Container, Containers, Images, docker
-from examples import REDIS, build, execute, fetch_pages, load_image, run_log, wait_for
+from examples import REDIS, build, execute, fetch_pages, load_image, run_log, wait_for, wrk
 
 PORTS = (8080, REDIS)
 
-READERS = 6
+READERS = 4
 WRITERS = 4
 ORPHANS = 500
 
-LARGE_PAGE = ("dd", "if=/dev/zero", "of=/usr/share/nginx/html/large", "bs=1M", "count=16")
+LARGE_PAGE = ("dd", "if=/dev/zero", "of=/usr/share/nginx/html/large", "bs=1M", "count=8")
 
 COUNT_KEYS = """
 local found = 0
@@ -68,9 +68,9 @@ def test_docker_stop_under_load_cuts_nothing_off_and_loses_no_key(
     client = ("python3", "/client.py")
     load = load_image(images)
     reader = containers(load, *client, "pages", "8080", "/large", str(READERS), options=network)
-    writer = containers(load, *client, "keys", "6379", str(WRITERS), options=network)
-    containers(load, "wrk", "--threads", "1", "--duration", "60", "http://127.0.0.1:8080/", options=network)
     reader.wait_log("loaded")
+    writer = containers(load, *client, "keys", "6379", str(WRITERS), options=network)
+    containers(load, *wrk(4, 60, 8080), options=network)
     writer.wait_log("loaded")
 
     assert container.stop() == 0

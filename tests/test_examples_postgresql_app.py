@@ -30,7 +30,7 @@ def query(container: Container, statement: str) -> str:
     return execute(container, "psql", "--no-align", "--tuples-only", "--command", statement).strip()
 
 
-@pytest.mark.parametrizeX
+@pytest.mark.parametrize(("name", "code"), [("KILL", 137), ("INT", 0)])
 def test_when_the_application_ends_the_database_is_shut_down_cleanly(
     name: str, code: int, containers: Containers, example: str
 ) -> None:
