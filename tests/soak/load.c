@@ -320,7 +320,9 @@ static void receive_signals(int mark)
 
         if (signum > 0)
             answer(mark | (int)signum);
-        if (*ending && (signum == SIGTERM || (signum < 0 && errno == EAGAIN)))
+        if (*ending && signum == SIGTERM)
+            return;
+        if (signum < 0 && errno == EAGAIN && (*ending || getppid() != run))
             return;
     }
 }

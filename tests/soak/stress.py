@@ -101,6 +101,8 @@ class Stress:
                 self._give_order(self._orders - first_order)
                 self._send_signals()
                 self._turn()
+                if time.monotonic() > started + seconds + self._patience:
+                    raise ViolationError(f"not within {seconds + self._patience:g} s: {self._missing()}")
 
         tally = self.result.tallies[kind]
         self._checked(kind, tally, work)
