@@ -6,118 +6,138 @@ Nothing is measured alone, since the machine's speed changes between a run and t
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from peers import Peer
-from processes import ENVIRONMENT, Init, MeasureError, context_switches, cpu_ns, private_dirty, started, wait_until
+from processes import (
+    ENVIRONMENT,
+    Init,
+    MeasureError,
+    all_started,
+    context_switches,
+    cpu_ns,
+    private_dirty,
+    started,
+    wait_until,
+)
 
 Values = dict[str, list[float]]
 
 IDLE_SECONDS = 3.0
+SLOW_SECONDS = 0.3
+SLOW_ROUNDS = 4
 
 
-def start_to_end(commands: dict[str, list[str]], rounds: int) -> Values:
-    """Seconds from the start of each command to its end."""
-    values: Values = {name: [] for name in commands}
-    actions = [(os.POSIX_SPAWN_OPEN, fd, "/dev/null", os.O_RDWR, 0) for fd in (0, 1)]
+def start_to_end(peers: Sequence[Peer], command: str, python: str, rounds: int) -> Values:
+    """Seconds from the start of each init with /bin/true to its end, and of an interpreter that does nothing.
+
+    What does not end with its command: seconds until the command runs. What is slow takes part now and then.
+    """
+    values: Values = {name: [] for name in [*(peer.name for peer in peers), "python"]}
+    slow: set[str] = set()
     for round_number in range(rounds + 3):  # the first few fill the caches
-        for name, words in commands.items():
-            begin = time.perf_counter()
-            pid = os.posix_spawnp(words[0], words, ENVIRONMENT, file_actions=actions)
-            _, status = os.waitpid(pid, 0)
-            if status:
-                raise MeasureError(f"{' '.join(words)}: wait status {status}")
-            if round_number >= 3:
-                values[name].append(time.perf_counter() - begin)
+        now = [peer for peer in peers if round_number % SLOW_ROUNDS == 0 or peer.name not in slow]
+        seconds = {p.name: _start(p.words("/bin/true")) if p.ends else _until_ready(p, command) for p in now}
+        slow |= {name for name, value in seconds.items() if value > SLOW_SECONDS}
+        seconds["python"] = _start([python, "-I", "-S", "-c", "pass"])
+        if round_number >= 3:
+            for name, value in seconds.items():
+                values[name].append(value)
     return values
 
 
-def idle_memory(peers: Sequence[Peer], command: str) -> Values:
-    """Bytes of private dirty memory of the init, while it waits for one child."""
+def _start(words: list[str]) -> float:
+    actions = [(os.POSIX_SPAWN_OPEN, fd, "/dev/null", os.O_RDWR, 0) for fd in (0, 1)]
+    begin = time.perf_counter()
+    pid = os.posix_spawnp(words[0], words, ENVIRONMENT, file_actions=actions)
+    _, status = os.waitpid(pid, 0)
+    seconds = time.perf_counter() - begin
+    if status:
+        raise MeasureError(f"{' '.join(words)}: wait status {status}")
+    return seconds
+
+
+def _until_ready(peer: Peer, command: str) -> float:
+    begin = time.perf_counter()
+    with started(peer, command, "wait"):
+        return time.perf_counter() - begin
+
+
+def idle(peers: Sequence[Peer], command: str, rounds: int) -> dict[str, Values]:
+    """Of each init, while it waits for one child: its processes, their private memory, and their context switches."""
+    found: dict[str, Values] = {what: {peer.name: [] for peer in peers} for what in ("memory", "processes", "switches")}
     # Pages of a file that was written just now are dirty until they are on the disk, and count as the process's own.
     os.sync()
-    return {peer.name: [_idle(peer, command, private_dirty)] for peer in peers}
-
-
-def idle_processes(peers: Sequence[Peer], command: str) -> Values:
-    """Processes that the init consists of."""
-    return {peer.name: [_idle(peer, command, lambda pid: 1)] for peer in peers}
-
-
-def _idle(peer: Peer, command: str, what: Callable[[int], float]) -> float:
-    with started(peer, command, "wait") as init:
-        init.wait_idle()
-        return sum(what(pid) for pid in init.processes())
-
-
-def idle_switches(peers: Sequence[Peer], command: str) -> Values:
-    """Context switches of the init in IDLE_SECONDS, while it waits for one child."""
-    values: Values = {}
-    for peer in peers:
-        with started(peer, command, "wait") as init:
-            init.wait_idle()
-            before = sum(map(context_switches, init.processes()))
+    for _ in range(rounds):
+        with all_started(peers, command, "wait") as inits:
+            before = {init.peer.name: _switches(init) for init in inits}
             time.sleep(IDLE_SECONDS)
-            values[peer.name] = [sum(map(context_switches, init.processes())) - before]
-    return values
+            for init in inits:
+                name = init.peer.name
+                found["switches"][name].append(_switches(init) - before[name])
+                found["memory"][name].append(sum(map(private_dirty, init.processes())))
+                found["processes"][name].append(len(init.processes()))
+    return found
 
 
-def cgroup_memory(peers: Sequence[Peer], command: str) -> Values:
+def _switches(init: Init) -> float:
+    return sum(map(context_switches, init.processes()))
+
+
+def cgroup_memory(peers: Sequence[Peer], command: str, rounds: int) -> Values:
     """Bytes that a memory cgroup is charged with, command included; nothing where no cgroup can be made."""
     unified = Path("/sys/fs/cgroup/cgroup.controllers").exists()
     parent = Path("/sys/fs/cgroup") if unified else Path("/sys/fs/cgroup/memory")
     usage = "memory.current" if unified else "memory.usage_in_bytes"
-    values: Values = {}
-    for peer in peers:
-        folder = parent / f"bench-{os.getpid()}-{peer.name}"
-        try:
-            folder.mkdir()
-        except OSError:
-            return {}
-        if (folder / usage).exists():
-            values[peer.name] = [_usage_within(folder, usage, peer, command)]
-        folder.rmdir()
+    values: Values = {peer.name: [] for peer in peers}
+    enter = ("sh", "-c", 'echo $$ >"$0/cgroup.procs" && exec "$@"')
+    for _ in range(rounds):
+        with ExitStack() as stack:
+            try:
+                folders = [stack.enter_context(_cgroup(parent / f"bench-{os.getpid()}-{i}")) for i in range(len(peers))]
+            except OSError:
+                return {}
+            if not (folders[0] / usage).exists():
+                return {}
+            inits = [
+                stack.enter_context(started(peer, command, "wait", prefix=(*enter, str(folder))))
+                for peer, folder in zip(peers, folders, strict=True)
+            ]
+            for init in inits:
+                init.wait_idle()
+            for init, folder in zip(inits, folders, strict=True):
+                values[init.peer.name].append(float((folder / usage).read_text()))
     return values
 
 
-def _usage_within(folder: Path, usage: str, peer: Peer, command: str) -> float:
-    members = folder / "cgroup.procs"
-    enter = ("sh", "-c", 'echo $$ >"$0" && exec "$@"', str(members))
-    with started(Peer(peer.name, enter + peer.prefix, ends=peer.ends), command, "wait") as init:
-        init.wait_idle()
-        found = float((folder / usage).read_text())
-    wait_until(lambda: not members.read_text(), "the cgroup is empty")
-    return found
+@contextmanager
+def _cgroup(folder: Path) -> Iterator[Path]:
+    folder.mkdir()
+    try:
+        yield folder
+        wait_until(lambda: not (folder / "cgroup.procs").read_text(), "the cgroup is empty")
+    finally:
+        folder.rmdir()
 
 
-def orphans(peers: Sequence[Peer], command: str, count: int, rounds: int) -> tuple[Values, Values]:
-    """Seconds for a command that ends once its orphans are reaped; CPU seconds of the init for each of them."""
+def orphans(peers: Sequence[Peer], command: str, count: int, rounds: int, pid_1: bool = False) -> tuple[Values, Values]:
+    """Seconds from the start until that many orphans are reaped; CPU seconds of the init for each of them."""
     seconds: Values = {peer.name: [] for peer in peers}
     cpu: Values = {peer.name: [] for peer in peers}
     for _ in range(rounds):
         for peer in peers:
-            without = _until_zombie(peer, command, 0)
-            with_orphans = _until_zombie(peer, command, count)
-            seconds[peer.name].append(with_orphans[0])
-            cpu[peer.name].append((with_orphans[1] - without[1]) / count)
+            begin = time.perf_counter()
+            with started(peer, command, "orphans", str(count), pid_1=pid_1) as init:
+                ready = time.perf_counter()
+                before = init.cpu_ns()
+                go = time.perf_counter()
+                init.write_byte()
+                init.read_byte()
+                seconds[peer.name].append(time.perf_counter() - go + ready - begin)
+                cpu[peer.name].append((init.cpu_ns() - before) / 1e9 / count)
     return seconds, cpu
-
-
-def _until_zombie(peer: Peer, command: str, count: int) -> tuple[float, float]:
-    begin = time.perf_counter()
-    with started(peer, command, "orphans", str(count)) as init:
-        init.become_zombie()
-        seconds = time.perf_counter() - begin
-        cpu = cpu_ns(init.pid) / 1e9
-        _expect_success(init)
-        return seconds, cpu
-
-
-def _expect_success(init: Init) -> None:
-    code = init.wait()
-    if code:
-        raise MeasureError(f"{init.peer.name} ended with exit code {code}")
 
 
 def exit_cpu(peers: Sequence[Peer], command: str, rounds: int) -> Values:
@@ -127,33 +147,28 @@ def exit_cpu(peers: Sequence[Peer], command: str, rounds: int) -> Values:
     """
     values: Values = {peer.name: [] for peer in peers}
     for _ in range(rounds):
-        for peer in peers:
-            with started(peer, command, "wait") as init:
-                init.wait_idle()
+        with all_started(peers, command, "wait") as inits:
+            for init in inits:
                 if len(init.processes()) == 1:
                     before = init.cpu_ns()
                     init.end_input()
                     init.become_zombie()
-                    values[peer.name].append((cpu_ns(init.pid) - before) / 1e9)
-                    _expect_success(init)
+                    values[init.peer.name].append((cpu_ns(init.pid) - before) / 1e9)
+                    if init.wait():
+                        raise MeasureError(f"{init.peer.name} ended with exit code {init.wait()}")
     return values
 
 
-def signal_latency(peers: Sequence[Peer], command: str, count: int, rounds: int) -> Values:
-    """Seconds from sending USR1 to the init until the command's answer is read."""
+def signal_latency(peers: Sequence[Peer], command: str, count: int) -> Values:
+    """Seconds from sending INT to the init until the command's answer is read."""
     values: Values = {peer.name: [] for peer in peers}
-    for _ in range(rounds):
-        for peer in peers:
-            with started(peer, command, "echo") as init:
+    with all_started(peers, command, "echo") as inits:
+        for _ in range(count):
+            for init in inits:
+                begin = time.perf_counter()
+                os.kill(init.pid, signal.SIGINT)
                 init.read_byte()
-                init.wait_idle()
-                for _ in range(count):
-                    begin = time.perf_counter()
-                    os.kill(init.pid, signal.SIGUSR1)
-                    init.read_byte()
-                    values[peer.name].append(time.perf_counter() - begin)
-                os.kill(init.pid, signal.SIGTERM)
-                _expect_success(init)
+                values[init.peer.name].append(time.perf_counter() - begin)
     return values
 
 
@@ -162,8 +177,8 @@ def shutdown(peers: Sequence[Peer], command: str, services: int, rounds: int) ->
     values: Values = {peer.name: [] for peer in peers}
     for _ in range(rounds):
         for peer in peers:
-            with started(peer, command, "services", str(services)) as init:
-                init.read_byte()
+            each = ("0", services) if peer.from_file else (str(services), 1)
+            with started(peer, command, "services", each[0], copies=each[1]) as init:
                 init.wait_idle()
                 begin = time.perf_counter()
                 os.kill(init.pid, signal.SIGTERM)

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,14 @@ from peers import Peer
 DEADLINE = 120.0
 ENVIRONMENT = {"PATH": os.environ.get("PATH", os.defpath)}
 COMMAND_NAME = "bench-command"
+AS_PID_1 = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child=KILL")
 
 
 class MeasureError(Exception):
     """A measurement that could not be made: a message for the user."""
 
 
-def wait_until(condition: Callable[[], bool], what: str) -> None:
+def wait_until(condition: Callable[[], object], what: str) -> None:
     """Wait for a condition. Raises MeasureError after the deadline."""
     end = time.monotonic() + DEADLINE
     while not condition():
@@ -31,10 +32,10 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
 
 
 def compile_command(folder: Path) -> str:
-    """Build command.c with the C compiler of the system; return the path of the program."""
+    """Build command.c with the C compiler of the system, statically; return the path of the program."""
     target = folder / COMMAND_NAME
     source = Path(__file__).with_name("command.c")
-    subprocess.run(["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", target, source], check=True)
+    subprocess.run(["gcc", "-static", "-O2", "-Wall", "-Wextra", "-Werror", "-o", target, source], check=True)
     return str(target)
 
 
@@ -64,33 +65,52 @@ def context_switches(pid: int) -> int:
     return _number(path, "voluntary_ctxt_switches") + _number(path, "nonvoluntary_ctxt_switches")
 
 
-def _read(path: str) -> str:
+def read(path: str) -> str:
+    """The text of a file of /proc; empty when the process is gone."""
     try:
         return Path(path).read_text()
     except (FileNotFoundError, ProcessLookupError):
         return ""
 
 
+def children(pid: int) -> list[int]:
+    """The children of a process."""
+    return [int(child) for child in read(f"/proc/{pid}/task/{pid}/children").split()]
+
+
 def _tree(pid: int) -> list[int]:
     found = [pid]
-    for child in _read(f"/proc/{pid}/task/{pid}/children").split():
-        found += _tree(int(child))
+    for child in children(pid):
+        found += _tree(child)
     return found
 
 
+def _name(pid: int) -> str:
+    return read(f"/proc/{pid}/comm").strip()
+
+
 def _is_command(pid: int) -> bool:
-    return _read(f"/proc/{pid}/comm").strip() == COMMAND_NAME
+    return _name(pid) == COMMAND_NAME
 
 
 class Init:
     """An init that has started a command."""
 
-    def __init__(self, peer: Peer, words: Sequence[str]) -> None:
+    def __init__(self, peer: Peer, words: Sequence[str], copies: int, pid_1: bool, prefix: Sequence[str]) -> None:
         """Start it, with pipes for the command's input and output."""
         self.peer = peer
+        self._copies = copies
         options: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        self._process = subprocess.Popen([*peer.prefix, *words], env=ENVIRONMENT, **options)
-        self.pid = self._process.pid
+        argv = [*(AS_PID_1 if pid_1 else ()), *prefix, *peer.words(*words)]
+        env = ENVIRONMENT | peer.environment(*words, copies=copies)
+        self._process = subprocess.Popen(argv, env=env, **options)
+        self._pid_1 = pid_1
+        self._names: dict[int, str] = {}
+
+    @property
+    def pid(self) -> int:
+        """The pid of the init, as seen from here."""
+        return children(self._process.pid)[0] if self._pid_1 else self._process.pid
 
     def processes(self) -> list[int]:
         """The processes that the init itself consists of: all but the command and what descends from it."""
@@ -100,9 +120,15 @@ class Init:
         """Nanoseconds on a CPU, of all of them."""
         return sum(cpu_ns(pid) for pid in self.processes())
 
+    def wait_ready(self) -> None:
+        """Wait until the command says that it is there, each copy of it."""
+        for _ in range(self._copies):
+            if not self.read_byte():
+                raise MeasureError(f"{self.peer.name} did not start the command")
+        self._names = {pid: _name(pid) for pid in _tree(self._process.pid)}
+
     def wait_idle(self) -> None:
-        """Wait until the command is there, and the init has done all that it does to start it."""
-        wait_until(lambda: any(map(_is_command, _tree(self.pid))), f"{self.peer.name} has started the command")
+        """Wait until the init has done all that it does to start the command."""
         if not self.peer.ends:  # a supervisor that is never quite idle
             time.sleep(2)
             return
@@ -111,9 +137,15 @@ class Init:
             time.sleep(0.3)
 
     def read_byte(self) -> bool:
-        """Wait for a byte from the command; False at the end of its output."""
+        """Wait for a byte from the command; False at the end of its output. Raises MeasureError after the deadline."""
         assert self._process.stdout is not None
+        self._poll(self._process.stdout.fileno(), "an answer of the command of")
         return bool(os.read(self._process.stdout.fileno(), 1))
+
+    def write_byte(self) -> None:
+        """Send a byte to the command."""
+        assert self._process.stdin is not None
+        os.write(self._process.stdin.fileno(), b"+")
 
     def end_input(self) -> None:
         """Let a command that waits for the end of its input end."""
@@ -122,38 +154,54 @@ class Init:
 
     def become_zombie(self) -> None:
         """Wait until the init has ended; its clock can still be read then. Raises MeasureError after the deadline."""
-        poll = select.poll()
         fd = os.pidfd_open(self.pid)
         try:
-            poll.register(fd, select.POLLIN)
-            if not poll.poll(DEADLINE * 1000):
-                raise MeasureError(f"not within {DEADLINE} s: the end of {self.peer.name}")
+            self._poll(fd, "the end of")
         finally:
             os.close(fd)
+
+    def _poll(self, fd: int, what: str) -> None:
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        if not poll.poll(DEADLINE * 1000):
+            raise MeasureError(f"not within {DEADLINE} s: {what} {self.peer.name}")
 
     def wait(self) -> int:
         """Wait for the end of the init; its exit code."""
         return self._process.wait(DEADLINE)
 
     def end(self) -> None:
-        """Kill whatever is left."""
-        if self._process.poll() is None:
-            for pid in _tree(self.pid):
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
-            self._process.wait(DEADLINE)
+        """Kill whatever is left, also of an init that died before what it started."""
+        left = set(_tree(self._process.pid)) if self._process.poll() is None else set()
+        for pid in left | {pid for pid, name in self._names.items() if name and _name(pid) == name}:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        self._process.wait(DEADLINE)
         for stream in (self._process.stdin, self._process.stdout):
             if stream:
                 stream.close()
 
 
 @contextmanager
-def started(peer: Peer, *words: str) -> Iterator[Init]:
-    """An init with a command, killed at the end of the block if it is still there."""
-    init = Init(peer, words)
+def started(
+    peer: Peer, *words: str, copies: int = 1, pid_1: bool = False, prefix: Sequence[str] = ()
+) -> Iterator[Init]:
+    """An init with a command that is ready, killed at the end of the block if it is still there."""
+    init = Init(peer, words, copies, pid_1, prefix)
     try:
+        init.wait_ready()
         yield init
     finally:
         init.end()
+
+
+@contextmanager
+def all_started(peers: Sequence[Peer], *words: str) -> Iterator[list[Init]]:
+    """All inits at once, each with such a command, and idle."""
+    with ExitStack() as stack:
+        inits = [stack.enter_context(started(peer, *words)) for peer in peers]
+        for init in inits:
+            init.wait_idle()
+        yield inits

@@ -1,77 +1,112 @@
-"""The result as a Markdown table and as an SVG chart."""
+"""The results as Markdown tables."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
+
+from trials import Cell
+
+BASE = "tini"
+"""What everything is compared with."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the result: a value per peer, and, if there is a limit, what is held against it."""
+    """One line of the result: a value per program."""
 
     title: str
     unit: str
     values: dict[str, float]
-    limit: float | None = None
-    measured: float | None = None
-    """What is compared with the limit, such as a ratio; None if it could not be measured."""
-    limit_unit: str = ""
-    notes: list[str] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)
+    """What there is to say about the value of a program, or about its absence."""
+    compared: bool = True
+    """Whether a ratio says something."""
+
+    def ratio(self, name: str) -> float | None:
+        """Times the value of tini; None for itself, and where there is nothing to compare."""
+        if not self.compared or name == BASE or name not in self.values or not self.values.get(BASE):
+            return None
+        return self.values[name] / self.values[BASE]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What one of our builds may cost."""
+
+    build: str
+    title: str
+    measured: float | None
+    limit: float
+    unit: str
 
     @property
-    def holds(self) -> bool | None:
-        """Whether the limit holds; None when there is none. What could not be measured does not hold."""
-        if self.limit is None:
-            return None
+    def holds(self) -> bool:
+        """Whether the limit holds. What could not be measured does not hold."""
         return self.measured is not None and self.measured <= self.limit
 
 
-def number(value: float | None, unit: str) -> str:
-    """A value for a reader."""
+class Notes:
+    """Numbered notes below a table, each text once."""
+
+    def __init__(self) -> None:
+        """None so far."""
+        self._texts: list[str] = []
+
+    def mark(self, text: str) -> str:
+        """The mark of a note; nothing for no text."""
+        if not text:
+            return ""
+        if text not in self._texts:
+            self._texts.append(text)
+        return f" [{self._texts.index(text) + 1}]"
+
+    def __str__(self) -> str:
+        """The notes as lines."""
+        return "".join(f"\\[{number}] {text}  \n" for number, text in enumerate(self._texts, 1))
+
+
+def number(value: float | None, unit: str = "") -> str:
+    """A value for a reader, with three digits that count, or two after the point."""
     if value is None:
         return "not measured"
-    digits = 0 if value == int(value) else 1 if value >= 100 else 2
+    digits = 0 if value == int(value) or value >= 100 else 1 if value >= 10 else 2
     return f"{value:.{digits}f} {unit}".rstrip()
 
 
-def markdown(rows: Sequence[Row], names: Sequence[str]) -> str:
-    """The table, with a column per peer."""
-    heads = ["", *names, "measured", "limit", "holds"]
-    lines = [heads, ["---"] * len(heads)]
+def _table(lines: Sequence[Sequence[str]]) -> str:
+    head, *rest = lines
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in [head, ["---"] * len(head), *rest])
+
+
+def row_table(rows: Sequence[Row], names: Sequence[str]) -> str:
+    """The measures, with a column per program."""
+    notes = Notes()
+    lines = [["", *names]]
     for row in rows:
-        cells = [number(row.values[name], row.unit) if name in row.values else "-" for name in names]
-        if row.limit is None:
-            verdict = ["", "", ""]
-        else:
-            verdict = [
-                number(row.measured, row.limit_unit),
-                f"≤ {row.limit:g} {row.limit_unit}".rstrip(),
-                "yes" if row.holds else "**no**",
-            ]
-        lines.append([row.title, *cells, *verdict])
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+        cells = []
+        for name in names:
+            cell = number(row.values[name], row.unit) if name in row.values else "-"
+            ratio = row.ratio(name)
+            cell += f" ({number(ratio)} x)" if ratio is not None else ""
+            cells.append(cell + notes.mark(row.notes.get(name, "")))
+        lines.append([row.title, *cells])
+    return f"{_table(lines)}\n{notes}"
 
 
-COLORS = ("#2b6cb0", "#dd6b20", "#2f855a", "#805ad5", "#b83280", "#718096")
-WIDTH, BAR, GAP, LABELS, NUMBERS = 860, 16, 30, 120, 110
+def limit_table(limits: Sequence[Limit]) -> str:
+    """Our own builds, and what they may cost."""
+    lines = [["", "", "measured", "limit", "holds"]]
+    for limit in limits:
+        allowed = f"≤ {limit.limit:g} {limit.unit}".rstrip()
+        verdict = "yes" if limit.holds else "**no**"
+        lines.append([limit.build, limit.title, number(limit.measured, limit.unit), allowed, verdict])
+    return _table(lines)
 
 
-def svg(rows: Sequence[Row], names: Sequence[str]) -> str:
-    """A chart: for each row a bar per peer, as long as its share of the row's largest value."""
-    parts: list[str] = []
-    y = GAP
-    for row in rows:
-        largest = max(row.values.values(), default=0)
-        parts.append(f'<text x="8" y="{y}" font-weight="bold">{escape(row.title)}</text>')
-        y += 6
-        for name in (name for name in names if name in row.values):
-            value = row.values[name]
-            length = (WIDTH - LABELS - NUMBERS) * value / largest if largest else 0
-            color = COLORS[list(names).index(name) % len(COLORS)]
-            parts.append(f'<text x="{LABELS - 8}" y="{y + BAR - 4}" text-anchor="end">{escape(name)}</text>')
-            parts.append(f'<rect x="{LABELS}" y="{y}" width="{length:.1f}" height="{BAR - 2}" fill="{color}"/>')
-            parts.append(f'<text x="{LABELS + length + 6:.1f}" y="{y + BAR - 4}">{number(value, row.unit)}</text>')
-            y += BAR
-        y += GAP
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y}" viewBox="0 0 {WIDTH} {y}"'
-    return "\n".join([head + ' font-family="sans-serif" font-size="12">', *parts, "</svg>\n"])
+def trial_table(trials: Mapping[str, Mapping[str, Cell]], names: Sequence[str]) -> str:
+    """What works where, with a column per program."""
+    notes = Notes()
+    lines = [["", *names]]
+    for title, cells in trials.items():
+        words = {True: "yes", False: "**no**", None: "-"}
+        lines.append([title, *(words[cells[name].works] + notes.mark(cells[name].note) for name in names)])
+    return f"{_table(lines)}\n{notes}"

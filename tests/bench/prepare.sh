@@ -1,0 +1,38 @@
+#!/bin/bash
+# Make what `make bench` compares: both of our builds, and the same program as PyInstaller and staticx make it by default.
+#
+#   tests/bench/prepare.sh
+#
+# makes .work/bench/run-static, run-staticx and run-frozen. Nothing is made twice.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+. build/prerequisites.sh
+
+made=$PWD/.work/bench
+sources=(run spec build pyproject.toml README.md LICENSE)
+mkdir -p "$made"
+
+# A build in a copy of the sources, since dist/run is the user's: it keeps its own state there.
+for link in static staticx; do
+    tree=$made/$link
+    mkdir -p "$tree"
+    (cd "$tree" && rm -rf "${sources[@]}")
+    cp -r "${sources[@]}" "$tree"
+    LINK=$link "$tree/build/build.sh"
+    cmp -s "$tree/dist/run" "$made/run-$link" || cp "$tree/dist/run" "$made/run-$link"
+done
+
+# The way that the manuals of PyInstaller and staticx show first, with the versions that our builds are made with.
+venv=$made/staticx/.work/staticx/venv/bin
+stamp=$(cat "$0" "$made/staticx/.work/inputs")
+if [ ! -x "$made/run-frozen" ] || [ "$(cat "$made/frozen.stamp" 2>/dev/null)" != "$stamp" ]; then
+    say "freezing the program with PyInstaller and staticx alone"
+    work=$made/frozen
+    mkdir -p "$work" && cd "$work" # where no folder named run/ is in the way
+    "$venv/python" -m PyInstaller --log-level ERROR --clean -y --onefile --name run \
+        --distpath "$work" --workpath "$work/build" --specpath "$work" "$venv/run" >&2
+    PATH=$venv:$PATH "$venv/staticx" "$work/run" "$made/run-frozen" >&2
+    chmod 0755 "$made/run-frozen"
+    echo "$stamp" >"$made/frozen.stamp"
+fi
+sync "$made"/run-*
