@@ -87,6 +87,12 @@ def every_errno(
     return pytest.mark.parametrize(("error", "when"), parameters)
 
 
+ORDINARY = ("-q", "/bin/sh", "-c", "echo started; ( (exit 9) & ); exit 7")
+"""A command that writes "started", and leaves an orphan with the worst exit code."""
+
+TWO_GROUPS = 'mkfifo "$0"; setsid sh -c \'echo >"$1"; exec sleep 1000\' sh "$0" & read _ <"$0"; sleep 1000 & exit 7'
+"""A script that leaves an orphan in its own process group, and a daemon in another one. $0 names a pipe to be made."""
+
 # -- Runs of the binary ------------------------------------------------------------------------------------------------
 
 TOO_LONG = 6_000_000
@@ -103,13 +109,9 @@ class Traced:
         self._mark = f"RUN_FAULT={folder}"
         environment = {**options.pop("env", os.environ), "RUN_FAULT": str(folder)}  # the mark
         with self._log.open("wb") as log:
-            options = {
-                "stdin": subprocess.DEVNULL,
-                "stdout": subprocess.PIPE,
-                "stderr": log,
-                "env": environment,
-            } | options
-            self.process: subprocess.Popen[bytes] = subprocess.Popen(argv, **options)
+            every: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": log, **options}
+            self.process: subprocess.Popen[bytes] = subprocess.Popen(argv, env=environment, **every)
+        self._finished = False
         self.code = -1
         self.out = ""
 
@@ -138,8 +140,7 @@ class Traced:
             raise AssertionError(f"run has ended, but not what it started; its log:\n{self.log}") from None
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.log[:2000]}") from None
-        finally:
-            self.kill_all()
+        self._finished = True
         self.code, self.out = self.process.returncode, (out or b"").decode()
         return self
 
@@ -148,7 +149,9 @@ class Traced:
         return endless or self.process.poll() is not None
 
     def kill_all(self) -> None:
-        """Kill whatever has our mark in its environment."""
+        """Kill whatever has our mark in its environment, unless all has ended by itself."""
+        if self._finished:
+            return
         for name in filter(str.isdigit, os.listdir("/proc")):
             try:
                 if self._mark.encode() in Path(f"/proc/{name}/environ").read_bytes().split(b"\0"):

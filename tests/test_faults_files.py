@@ -9,10 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from faults import ALWAYS, ONCE, Drawn, Trace, Traced, every_errno
+from faults import ALWAYS, ONCE, ORDINARY, TWO_GROUPS, Drawn, Trace, Traced, every_errno
 
-SCRIPT = "echo started; ( (exit 9) & ); exit 7"
-LOGGED = ("/bin/sh", "-c", SCRIPT)
+LOGGED = ORDINARY[1:]
 LINE = re.compile(
     r"run: \[info\] (own pid is \d+|pid \d+: started /bin/sh -c .*|pid \d+: exited with code [79]|"
     r"no process is left: exiting with code 9)"
@@ -104,9 +103,6 @@ OPEN = "?open,openat"
 LISTS = {"self": "/proc/self/status", "children": "/proc/thread-self/children"}
 """What is read to list the children: whether /proc is that of the own pid namespace, and the list."""
 
-TWO_GROUPS = 'mkfifo "$0"; setsid sh -c \'echo >"$1"; exec sleep 1000\' sh "$0" & read _ <"$0"; sleep 1000 & exit 7'
-"""A command that leaves an orphan in its own process group, and a daemon in another one. $0 names a pipe."""
-
 
 @pytest.mark.parametrize("file", LISTS)
 @every_errno("open", ONCE)
@@ -158,7 +154,6 @@ def test_a_log_in_a_pipe_that_cannot_be_opened_again_is_written_all_the_same(
 def test_without_a_list_of_open_files_the_command_runs(trace: Trace, refuse: str, error: str, when: str) -> None:
     """Which is read where close_range(2) is not known."""
     prefix = (refuse, "close_range", str(errno.ENOSYS))
-    words = ("-q", "/bin/sh", "-c", SCRIPT)
-    traced = trace(OPEN, error, when, *words, paths=("/proc/self/fd",), prefix=prefix).finish()
+    traced = trace(OPEN, error, when, *ORDINARY, paths=("/proc/self/fd",), prefix=prefix).finish()
     assert traced.failed
     traced.assert_ran()

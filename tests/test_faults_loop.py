@@ -9,12 +9,8 @@ import signal
 import sys
 
 import pytest
-from faults import ALWAYS, ONCE, Drawn, Trace, assert_told, every_errno
+from faults import ALWAYS, ONCE, ORDINARY, Drawn, Trace, assert_told, every_errno
 from harness import children, status, wait_until
-
-SCRIPT = "echo started; ( (exit 9) & ); exit 7"
-ORDINARY = ("-q", "/bin/sh", "-c", SCRIPT)
-"""A command that writes "started", and leaves an orphan with the worst exit code."""
 
 # -- waitid: CPython calls it wait4 -----------------------------------------------------------------------------------
 

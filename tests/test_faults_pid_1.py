@@ -9,10 +9,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from faults import ALWAYS, ONCE, Drawn, Trace, assert_told, every_errno
+from faults import ALWAYS, ONCE, ORDINARY, TWO_GROUPS, Drawn, Trace, assert_told, every_errno
 from harness import children, wait_until
-
-ORDINARY = ("-q", "/bin/sh", "-c", "echo started; ( (exit 9) & ); exit 7")
 
 
 @every_errno("waitid", ONCE, ALWAYS, drawn=1, calls=3, but=("ECHILD", "EINTR"))
@@ -73,9 +71,6 @@ def test_when_no_signal_can_be_sent_run_waits_for_the_end(trace_pid_1: Trace, er
 
 
 LISTS = ("/proc/self/status", "/proc/thread-self/children")
-
-TWO_GROUPS = 'mkfifo "$0"; setsid sh -c \'echo >"$1"; exec sleep 1000\' sh "$0" & read _ <"$0"; sleep 1000 & exit 7'
-"""A command that leaves an orphan in its own process group, and a daemon in another one. $0 names a pipe."""
 
 
 @pytest.mark.parametrize("file", LISTS)

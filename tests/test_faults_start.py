@@ -8,10 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
-from faults import ALWAYS, ONCE, Drawn, Trace, Traced, errnos, every_errno
-
-ORDINARY = ("-q", "/bin/sh", "-c", "echo started; ( (exit 9) & ); exit 7")
-"""A command that writes "started", and leaves an orphan with the worst exit code."""
+from faults import ALWAYS, ONCE, ORDINARY, Drawn, Trace, Traced, errnos, every_errno
 
 FORK = "?clone,?clone3,?fork,?vfork"
 
