@@ -10,11 +10,11 @@ case ${LINK:-} in
     static | staticx) why="as it was asked for" ;;
     '')
         if [ -n "$(static_python)" ]; then
-            LINK=static why="for ${PYTHON:-/usr/bin/python3} has a static library"
+            LINK=static why="for ${PYTHON:-/usr/bin/python3} has a static library with all modules"
         elif [ -z "${PYTHON:-}" ] && command -v apt-get >/dev/null; then
             LINK=static why="for a Python with a static library can be installed"
         else
-            LINK=staticx why="for ${PYTHON:-python3} has no static library"
+            LINK=staticx why="for ${PYTHON:-python3} has no static library with all modules"
         fi
         ;;
     *) stop "unknown LINK=$LINK: static and staticx are accepted" ;;
@@ -23,9 +23,10 @@ say "LINK=$LINK, $why"
 
 tools=(gcc gcc objcopy binutils cc:libc.a libc6-dev)
 if [ "$LINK" = static ]; then
-    need "${tools[@]}" static libpython3-dev py:ensurepip,venv python3-venv
+    need "${tools[@]}"
+    [ -n "${PYTHON:-}" ] || need static libpython3-dev py:ensurepip,venv python3-venv
     python=$(static_python)
-    [ -n "$python" ] || stop "LINK=static takes a Python 3.11 or newer with a static library: PYTHON= names another"
+    [ -n "$python" ] || stop "LINK=static takes a Python 3.11 or newer with a static library that has all modules, such as Debian's: PYTHON= names another"
 else
     if [ -n "${PYTHON:-}" ] || [ -n "$(shared_python)" ]; then
         need "${tools[@]}"

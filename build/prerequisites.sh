@@ -54,8 +54,8 @@ if sys.version_info >= (3, 11) and header and ('"$1"'):
     return 0
 }
 
-static_python() {
-    python_with 'there(var("LIBPL"), var("LIBRARY"))' | head -n 1
+static_python() { # Debian's has all modules built in; others have most of them as shared libraries
+    python_with 'there(var("LIBPL"), var("LIBRARY")) and "select" in sys.builtin_module_names' | head -n 1
 }
 
 shared_python() {

@@ -10,7 +10,7 @@ python=$1 work=$2 target=$3
 root=$(cd "$(dirname "$0")/../.." && pwd)
 
 # Column tables are for tracebacks, which no user sees; the hash seed makes the order of sets the same every time.
-export RUN_WORK=$work RUN_LINK=staticx PYTHONNODEBUGRANGES=1 PYTHONHASHSEED=0
+export RUN_WORK=$work RUN_LINK=staticx PYTHONNODEBUGRANGES=1 PYTHONHASHSEED=0 PYTHONWARNINGS=ignore::SyntaxWarning
 mkdir -p "$work/pyinstaller" "$work/program" && cd "$work/pyinstaller" # where no folder named run/ is in the way
 "$python" -m PyInstaller --log-level WARN --clean -y --distpath "$work/pyinstaller" --workpath "$work/pyinstaller" \
     "$root/spec/run.spec"
@@ -53,8 +53,11 @@ compile frozen "$work/generated/frozen.c" "${python_flags[@]}"
 compile extensions "$work/generated/extensions.c" "${python_flags[@]}"
 mapfile -t extensions <"$work/generated/extensions"
 IFS=: read -ra search <<<"$folders"
-placeholder() { # NAME: the path of handover.h that the launcher will put another in the place of
-    sed -n "s/^#define $1_PLACEHOLDER \"\(.*\)\"/\1/p" build/staticx/handover.h | awk '{ while (length($0) < 1200) $0 = $0 "/"; print }'
+placeholder() { # NAME: the path in handover.h, made long; the launcher puts another in its place
+    local path
+    path=$(sed -n "s/^#define $1_PLACEHOLDER \"\(.*\)\"/\1/p" build/staticx/handover.h)
+    while [ ${#path} -lt 1200 ]; do path+=/; done
+    echo "$path"
 }
 gcc -pie -s -o "$work/program/run" "${objects[@]}" "${search[@]/#/-L}" "-l:$library" "${extensions[@]/#/-l:}" \
     -Wl,--dynamic-linker="$(placeholder LOADER)" -Wl,-rpath,"$(placeholder LIBRARIES)" -Wl,--disable-new-dtags \
