@@ -5,15 +5,29 @@ import posix
 from run.policy import recipients
 from run.signals import TSTP
 
+_buffer = bytearray(16384)
+"""What is read from /proc: one and the same memory for ever, so that none is lost to fragmentation in months of use."""
 
-def _read(path: str) -> bytes:
-    """The whole content of a file under /proc. Raises OSError."""
+
+def _read_once(path: str) -> int:
+    """Read the beginning of a file under /proc into the buffer; return how many bytes. Raises OSError."""
     fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     try:
-        parts = []
-        while part := posix.read(fd, 65536):
-            parts.append(part)
-        return b"".join(parts)
+        return posix.readv(fd, [_buffer])
+    finally:
+        posix.close(fd)
+
+
+def _read_numbers(path: str) -> list[int]:
+    """All the numbers in a file under /proc, which may be longer than the buffer. Raises OSError."""
+    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        numbers: list[int] = []
+        begun = b""
+        while count := posix.readv(fd, [_buffer]):
+            *whole, begun = (begun + _buffer[:count]).split(b" ")
+            numbers += map(int, whole)
+        return numbers + ([int(begun)] if begun else [])
     finally:
         posix.close(fd)
 
@@ -23,10 +37,11 @@ def _proc_is_ours() -> bool:
 
     After unshare(2) of a pid namespace the old /proc stays mounted, with numbers that mean other processes here.
     """
-    for line in _read("/proc/self/status").splitlines():
-        if line.startswith(b"NSpid:"):
-            return line.split()[1:] == [b"%d" % posix.getpid()]
-    return posix.readlink("/proc/self") == str(posix.getpid())
+    count = _read_once("/proc/self/status")
+    begin = _buffer.find(b"\nNSpid:", 0, count)
+    if begin < 0:
+        return posix.readlink("/proc/self") == str(posix.getpid())
+    return _buffer[begin : _buffer.find(b"\n", begin + 1, count)].split()[1:] == [b"%d" % posix.getpid()]
 
 
 def _scan_for_children() -> list[int]:
@@ -36,11 +51,11 @@ def _scan_for_children() -> list[int]:
     for name in posix.listdir("/proc"):
         if name.isdigit():
             try:
-                # proc(5): "pid (comm) state ppid ...", where comm may hold blanks and parentheses
-                fields = _read(f"/proc/{name}/stat").rpartition(b") ")[2].split()
+                count = _read_once(f"/proc/{name}/stat")
             except OSError:
                 continue
-            if fields[1] == me:
+            # proc(5): "pid (comm) state ppid ...", where comm may hold blanks and parentheses
+            if _buffer[:count].rpartition(b") ")[2].split()[1] == me:
                 children.append(int(name))
     return children
 
@@ -55,7 +70,7 @@ def list_children() -> list[int] | None:
         if not _proc_is_ours():
             return None
         try:
-            return [int(pid) for pid in _read("/proc/thread-self/children").split()]
+            return _read_numbers("/proc/thread-self/children")
         except FileNotFoundError:
             return _scan_for_children()
     except OSError:
