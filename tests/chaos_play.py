@@ -1,12 +1,11 @@
 """A play of the chaos tests: after each deed on the stage, all that can be seen is compared with the model."""
 
 import signal
-import time
 from pathlib import Path
 
 from chaos_model import View, after, beginning, view
 from chaos_node import RUN, Words
-from chaos_stage import ENDED, Seen, Stage, told
+from chaos_stage import ENDED, Stage, told
 from chaos_world import Setup
 from harness import Starter
 
@@ -19,7 +18,6 @@ class Play(Stage):
         super().__init__(start, puppet, setup)
         self.worlds = [beginning(setup)]
         self._log_read = 0
-        self._seen: dict[int, Seen] = {}
         self.do(())
 
     def do(self, deeds: tuple[Words, ...]) -> None:
@@ -30,7 +28,7 @@ class Play(Stage):
         self.story.append("; ".join(map(told, deeds)) or "start")
         for deed in deeds:
             self._do(deed)
-        self._wait_for_peace()
+        self.wait_for_peace()
         seen = self._view()
         self.worlds = [world for world in expected if view(world, self.inner_pids) == seen]
         if not self.worlds:
@@ -67,42 +65,17 @@ class Play(Stage):
         kind, number, signum = words
         pid = self.run_pid if number == RUN else self.pids[number]
         if kind != "group":
-            if pid in self._seen:  # else its pid may be another process's by now
+            if pid in self.seen:  # else its pid may be another process's by now
                 self.signal(pid, signum)
-        elif any(seen.group == pid for seen in self._seen.values()):
+        elif any(seen.group == pid for seen in self.seen.values()):
             self.signal(-pid, signum)
 
     # -- Seeing -------------------------------------------------------------------------------------------------------
 
-    def _wait_for_peace(self) -> None:
-        """Wait until nothing moves, or `run` has ended and nobody is left."""
-        end = time.monotonic() + self.patience
-        before: dict[int, Seen] = {}
-        while True:
-            news = self.hear_all()
-            if self.started.process.poll() is not None:
-                self._seen = {}
-                self.wait_for_silence()
-                return
-            self._seen = self.look()
-            if self._seen == before and not news and not self._moves():
-                return
-            before = self._seen
-            if time.monotonic() > end:
-                raise self.failure("it does not come to rest")
-            time.sleep(0.0005)
-
-    def _moves(self) -> bool:
-        """Whether anybody is about to do something."""
-        if any(seen.state not in ("S", "T", "Z") for seen in self._seen.values()):
-            return True
-        run = self._seen.get(self.run_pid)
+    def moves(self) -> bool:
+        """Whether anybody is about to do something: one that has not yet said who it is will say so."""
         known = {*self.pids.values(), self.run_pid}
-        if (
-            run is None
-            or run.state == "Z"
-            or any(seen.state != "Z" and pid not in known for pid, seen in self._seen.items())
-        ):
+        if super().moves() or any(seen.state != "Z" and pid not in known for pid, seen in self.seen.items()):
             return True
         return self.setup.kills_soon and "] shutdown" in self.started.log()
 
@@ -112,11 +85,11 @@ class Play(Stage):
         self._log_read = len(log)
         names = {pid: str(number) for number, pid in self.pids.items()}
         inner = {str(pid): str(number) for number, pid in self.inner_pids.items() if number >= 0}
-        run = self._seen.get(self.run_pid)
+        run = self.seen.get(self.run_pid)
         if run:
             names |= {self.run_pid: "run", run.group: "run", run.session: "run"}
         tree = []
-        for pid, seen in self._seen.items():
+        for pid, seen in self.seen.items():
             if pid != self.run_pid:
                 relations = [names.get(other, "?") for other in (seen.parent, seen.group, seen.session)]
                 tree.append((names.get(pid, "?"), seen.state, *relations))

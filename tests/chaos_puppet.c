@@ -8,7 +8,8 @@
  *     fork ID          a child, puppet number ID
  *     exit CODE        _exit(2)
  *     kill PID SIGNAL  kill(2)
- *     setsid, setpgid GROUP, subreaper
+ *     raise SIGNAL     the same, for itself
+ *     setsid, setpgid GROUP, leader (of a group of its own), subreaper
  *     ignore SIGNAL, default SIGNAL
  *     catch SIGNAL     say so
  *     leave SIGNAL CODE    say so, and exit with the code
@@ -91,10 +92,14 @@ static void obey(const char *order)
         _exit(first);
     } else if (!strcmp(verb, "kill")) {
         kill(first, second);
+    } else if (!strcmp(verb, "raise")) {
+        kill(getpid(), first);
     } else if (!strcmp(verb, "setsid")) {
         setsid();
     } else if (!strcmp(verb, "setpgid")) {
         setpgid(0, first);
+    } else if (!strcmp(verb, "leader")) {
+        setpgid(0, 0);
     } else if (!strcmp(verb, "subreaper")) {
         prctl(PR_SET_CHILD_SUBREAPER, 1);
     } else if (!strcmp(verb, "ignore")) {

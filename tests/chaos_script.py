@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 # Whom it concerns is drawn as a number, and becomes one of those who are there when it comes to that.
 WHO = st.integers(0, MOST_NODES - 1)
-CODE = st.one_of(st.sampled_from([0, 1, 3, 255]), st.integers(0, 255))
+CODE = st.one_of(st.sampled_from([0, 0, 1, 255]), st.integers(0, 255))
 COMMON = st.sampled_from([signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT, 40])
 FORWARDED_ONES = st.one_of(
     COMMON, st.sampled_from([1, 2, 3, 10, 12, 14, 15, 16, 18, 23, 24, 27, 28, 29, 30, 34, 63, 64])
@@ -22,12 +22,11 @@ ACTION = st.one_of(st.just(CATCH), st.just(IGNORE), st.just(CATCH), CODE, st.non
 
 GROW = st.one_of(
     st.tuples(st.just("fork"), WHO),
-    st.tuples(st.just("daemonize"), WHO),
+    st.tuples(st.just("orphan"), WHO),
+    st.tuples(st.just("daemon"), WHO),
     st.tuples(st.just("action"), WHO, COMMON, ACTION),
-    st.tuples(st.just("fork"), WHO),
-    st.tuples(st.just("setsid"), WHO),
+    st.tuples(st.just("leader"), WHO),
     st.tuples(st.just("setpgid"), WHO, WHO),
-    st.tuples(st.just("action"), WHO, COMMON, ACTION),
 )
 HAPPEN = st.one_of(
     st.tuples(st.just("signal run"), FORWARDED_ONES),
@@ -45,6 +44,7 @@ HAPPEN = st.one_of(
     st.tuples(st.just("reap"), WHO),
     st.tuples(st.just("subreaper"), WHO),
     st.tuples(st.just("setpgid"), WHO, WHO),
+    st.tuples(st.just("leader"), WHO),
     st.tuples(st.just("join run"), WHO),
     st.tuples(st.just("setsid"), WHO),
 )
@@ -55,7 +55,7 @@ STOP = st.one_of(
     st.tuples(st.just("signal node"), WHO, st.just(18)),
     st.tuples(st.just("kill node"), WHO, WHO, st.sampled_from([19, 20, 18])),
     st.tuples(st.just("signal run"), st.sampled_from([19, 18])),
-    st.tuples(st.just("daemonize"), WHO),
+    st.tuples(st.just("daemon"), WHO),
 )
 GROWTH = st.lists(st.tuples(GROW), max_size=12)
 EVENTS = st.lists(st.one_of(st.lists(HAPPEN, min_size=1, max_size=3).map(tuple), st.tuples(STOP)), max_size=12)
@@ -83,8 +83,8 @@ class Director:
 
     def play(self, things: tuple[Any, ...]) -> None:
         """Add a step, unless it can go too many ways."""
-        if things and things[0][0] == "daemonize":
-            self._daemonize(things[0][1])
+        if things and things[0][0] in ("orphan", "daemon"):
+            self._make_orphan(things[0][1], things[0][0] == "daemon")
             return
         living = self.world.living()
         if living:
@@ -100,20 +100,19 @@ class Director:
             self.steps.append(deeds)
             self.world = world
 
-    def _daemonize(self, who: int) -> None:
-        """As in daemon(7): fork, setsid(2), fork, and the one between ends and is reaped."""
+    def _make_orphan(self, who: int, with_session: bool) -> None:
+        """The first half of daemon(7): fork, setsid(2), fork, and the one between ends and is reaped."""
         living = self.world.living()
-        if living and self._born + 1 < self._most:
-            one, between, daemon = living[who % len(living)], self._born, self._born + 1
-            self._born += 2
-            for number, order in (
-                (one, ("fork", between)),
-                (between, ("setsid",)),
-                (between, ("fork", daemon)),
-                (between, ("exit", 0)),
-                (one, ("reap",)),
-            ):
-                self._add((("tell", number, order),))
+        if not living or self._born + 1 >= self._most:
+            return
+        one, between, orphan = living[who % len(living)], self._born, self._born + 1
+        self._born += 2
+        self._add((("tell", one, ("fork", between)),))
+        if with_session:
+            self._add((("tell", between, ("setsid",)),))
+        self._add((("tell", between, ("fork", orphan)),))
+        self._add((("tell", between, ("exit", 0)),))
+        self._add((("tell", one, ("reap",)),))
 
     def _deeds(self, living: list[int], thing: Words) -> list[Words]:
         """The deed for a thing, unless it cannot be done: whoever it concerns is drawn from those who are there."""
@@ -137,6 +136,7 @@ class Director:
             "kill node": ("tell", who, ("kill", "node", whom, words[-1])),
             "kill group": ("tell", who, ("kill", "group", group, words[-1])),
             "setpgid": ("tell", who, ("setpgid", whom)),
+            "leader": ("tell", who, ("setpgid", who)),
             "join run": ("tell", who, ("setpgid", RUN)),
         }
         return [deeds.get(verb, ("tell", who, (verb, *words[1:])))]

@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import struct
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ ORDER_SIZE = 32
 EVENT_SIZE = 64
 CREDENTIALS = struct.calcsize("3i")
 
-ENDED = re.compile(r"\] pid (\d+): (?:exited with code (\d+)|killed by .*\((\d+)\))$", re.MULTILINE)
+ENDED = re.compile(r"\] pid (\d+): (?:exited with code (\d+)|killed by (?:signal |.*\()(\d+)\)?)$", re.MULTILINE)
 SIGNAL_NAMES = {number: number.name[3:] for number in signal.Signals}
 
 
@@ -44,6 +45,7 @@ class Stage:
         self.story: list[str] = []
         self.pids: dict[int, int] = {}
         self.inner_pids: dict[int, int] = {}
+        self.seen: dict[int, Seen] = {}
         self.got: dict[int, list[tuple[int, int]]] = {}
         self._events, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._events.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
@@ -143,6 +145,29 @@ class Stage:
                 seen[pid] = Seen(fields["State"][0], parent, group, session, switches)
                 ahead += children(pid)
         return seen
+
+    def wait_for_peace(self) -> None:
+        """Wait until nothing moves, or `run` has ended and nobody is left."""
+        end = time.monotonic() + self.patience
+        before: dict[int, Seen] = {}
+        while True:
+            news = self.hear_all()
+            if self.started.process.poll() is not None:
+                self.seen = {}
+                self.wait_for_silence()
+                return
+            self.seen = self.look()
+            if self.seen == before and not news and not self.moves():
+                return
+            before = self.seen
+            if time.monotonic() > end:
+                raise self.failure("it does not come to rest")
+            time.sleep(0.0005)
+
+    def moves(self) -> bool:
+        """Whether anybody is about to do something, or `run` to end."""
+        run = self.seen.get(self.run_pid)
+        return run is None or run.state == "Z" or any(seen.state not in ("S", "T", "Z") for seen in self.seen.values())
 
     # -- The end ------------------------------------------------------------------------------------------------------
 
