@@ -18,10 +18,11 @@ from pathlib import Path
 
 import processes
 from chart import svg
+from measure import SLOW_ROUNDS, SLOW_SECONDS
 from peers import Peer, build_of_ours, debian_peers, versions
 from processes import MeasureError, compile_command
 from rows import Measured, gather, is_staticx
-from table import Row, limit_table, row_table, trial_table
+from table import limit_table, row_table, trial_table
 from trials import try_all
 
 OURS = {False: "run", True: "run (staticx)"}
@@ -45,6 +46,8 @@ def chosen_peers(options: argparse.Namespace) -> list[Peer]:
     for binary in [*binaries, options.frozen or "/bin/sh"]:
         if not os.access(binary, os.X_OK):
             raise MeasureError(f"{binary} is not there, or not executable")
+    if len({is_staticx(binary) for binary in binaries}) < len(binaries):
+        raise MeasureError("two binaries that are linked in the same way")
     ours = [build_of_ours(OURS[is_staticx(binary)], binary) for binary in binaries]
     others = debian_peers()
     if not others or others[0].name != "tini":
@@ -71,8 +74,9 @@ def report(peers: Sequence[Peer], found: Measured, works: str) -> str:
             f"Made by `make bench`, all in one run. {machine(peers)}\n",
             "![Times the cost of tini](results.svg)\n",
             "## What it costs\n",
-            "In brackets: times that of tini. Each measure takes the programs in turn, round by round. Megabytes have",
-            "1 000 000 bytes. `python` is the interpreter alone: `python3 -I -S -c pass`.\n",
+            "In brackets: times that of tini. Each measure takes the programs in turn, round by round; what needs",
+            f"more than {SLOW_SECONDS} s to start is started in every {SLOW_ROUNDS}th round. MB: 1 000 000 bytes.",
+            "`python` is the interpreter alone: `python3 -I -S -c pass`.\n",
             row_table(found.rows, names),
             "## Limits\n",
             limit_table(found.limits),
@@ -88,11 +92,6 @@ def what_works(peers: Sequence[Peer], command: str, folder: Path) -> str:
         return f"## What works where\n\nNot tried: {where}.\n"
     head = f"## What works where\n\nEach cell was tried, in {where}, with the program as PID 1.\n\n"
     return head + trial_table(trials, [peer.name for peer in peers])
-
-
-def chart_rows(rows: Sequence[Row]) -> list[Row]:
-    """Those that a ratio says something about, in the order of the table."""
-    return [row for row in rows if row.compared and "99" not in row.title]
 
 
 def main() -> int:
@@ -117,7 +116,9 @@ def main() -> int:
     print(text, end="")
     if results:
         (results / "RESULTS.md").write_text(text)
-        (results / "results.svg").write_text(svg(chart_rows(found.rows), [peer.name for peer in peers]))
+        (results / "results.svg").write_text(
+            svg([row for row in found.rows if row.drawn and row.compared], [peer.name for peer in peers])
+        )
     return 0 if all(limit.holds for limit in found.limits) else 1
 
 

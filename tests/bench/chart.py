@@ -7,17 +7,17 @@ from html import escape
 from table import BASE, Row, number
 
 COLORS = ("#1f6feb", "#79b0ff", "#8b949e", "#8b949e", "#8b949e", "#8b949e", "#d29922")
-COLUMNS, WIDTH, LABELS, BAR, HEAD, GAP = 2, 880, 132, 13, 20, 12
-LEAST, MOST = 0.4, 2000.0
+COLUMNS, WIDTH, LABELS, BAR, HEAD, GAP = 2, 880, 118, 13, 20, 12
+LEAST, MOST = 0.3, 1000.0
 GRID = (1, 10, 100, 1000)
-NUMBERS = 26
+NUMBERS = 88
 """Room for a number behind the longest bar."""
 
 
 def _across(ratio: float) -> float:
     """Where a ratio is on the scale of a panel."""
     share = math.log(min(max(ratio, LEAST), MOST) / LEAST) / math.log(MOST / LEAST)
-    return LABELS + share * (WIDTH / COLUMNS - LABELS - NUMBERS)
+    return LABELS + 6 + share * (WIDTH / COLUMNS - LABELS - 6 - NUMBERS)
 
 
 def _text(x: float, y: float, text: str, more: str = "") -> str:
@@ -33,7 +33,7 @@ def _panel(row: Row, names: Sequence[str], x: float, y: float) -> list[str]:
         parts.append(f'<path d="M{x + _across(tick):.1f} {top}V{bottom}" stroke="{color}"/>')
     for i, name in enumerate(names):
         line = top + BAR * i
-        parts.append(_text(x + LABELS - 48, line + 10, name, ' text-anchor="end"'))
+        parts.append(_text(x + LABELS, line + 10, name, ' text-anchor="end"'))
         if name not in row.values:
             parts.append(_text(x + _across(1) + 4, line + 10, "-"))
             continue

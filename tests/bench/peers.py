@@ -60,7 +60,6 @@ def debian_peers() -> list[Peer]:
     peers = [
         Peer(
             *("tini", (_path("tini"), "-s", "-g", "--")),
-            loud=(_path("tini"), "-s", "-g", "-vvv", "--"),
             alone=_path("tini-static"),
             package="tini",
         ),

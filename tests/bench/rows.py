@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import measure
+from bundles import MARK
 from measure import Values
 from peers import Peer, is_program
 from table import Limit, Row
@@ -43,7 +44,7 @@ class Measured:
 
 def is_staticx(binary: str) -> bool:
     """Whether one of our builds was linked with LINK=staticx."""
-    return b".staticx.archive" in Path(binary).read_bytes()
+    return MARK in Path(binary).read_bytes()
 
 
 def medians(values: Values, scale: float = 1) -> dict[str, float]:
@@ -67,7 +68,7 @@ def start_rows(peers: Sequence[Peer], command: str, python: str, rounds: int) ->
     notes = {peer.name: "until its command runs, since it does not end with it" for peer in peers if not peer.ends}
     return [
         Row(f"start to the end of `/bin/true`, median of {rounds}", "ms", medians(seconds, 1e3), notes),
-        Row("the same, 99th percentile", "ms", percentile_99(seconds, 1e3)),
+        Row("the same, 99th percentile", "ms", percentile_99(seconds, 1e3), drawn=False),
     ]
 
 
@@ -119,7 +120,7 @@ def signal_rows(peers: Sequence[Peer], command: str, rounds: int) -> list[Row]:
     ending = medians(measure.shutdown(peers, command, SERVICES, rounds), 1e3)
     return [
         Row(f"INT to the command's answer, median of {SIGNALS}", "µs", medians(latency, 1e6), notes),
-        Row("the same, 99th percentile", "µs", percentile_99(latency, 1e6)),
+        Row("the same, 99th percentile", "µs", percentile_99(latency, 1e6), drawn=False),
         Row(f"TERM to the end of {SERVICES} services, median of {rounds}", "ms", ending),
     ]
 
@@ -127,7 +128,7 @@ def signal_rows(peers: Sequence[Peer], command: str, rounds: int) -> list[Row]:
 def exit_row(peers: Sequence[Peer], command: str, rounds: int) -> Row:
     """What an init does at its end."""
     found = measure.exit_cpu([peer for peer in peers if peer.ends], command, rounds)
-    return Row("CPU time from the last child's end to its own", "ms", medians(found, 1e3))
+    return Row("CPU time from the last child's end to its own", "ms", medians(found, 1e3), drawn=False)
 
 
 def limits_of(peer: Peer, rows: dict[str, Row]) -> list[Limit]:

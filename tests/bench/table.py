@@ -20,6 +20,8 @@ class Row:
     """What there is to say about the value of a program, or about its absence."""
     compared: bool = True
     """Whether a ratio says something."""
+    drawn: bool = True
+    """Whether the chart shows it."""
 
     def ratio(self, name: str) -> float | None:
         """Times the value of tini; None for itself, and where there is nothing to compare."""

@@ -4,7 +4,6 @@ import os
 import select
 import shutil
 import subprocess
-import sysconfig
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -120,7 +119,7 @@ class Trials:
     def full_log(self, peer: Peer) -> Cell:
         """The same, with its log turned on."""
         if not peer.loud:
-            return Cell(None, "it has no log on stderr")
+            return Cell(None, "it has no log, or writes it elsewhere")
         return self.full_stderr(replace(peer, prefix=peer.loud))
 
     def all(self) -> dict[str, Callable[[Peer], Cell]]:
@@ -165,10 +164,11 @@ def _peer_inside(peer: Peer) -> Peer:
 
 def _python_files() -> Files:
     """What a script of Debian needs: /usr/bin/python3, its library, and the packages."""
-    library = Path(sysconfig.get_path("stdlib", vars={"base": "/usr", "installed_base": "/usr"}))
+    python = os.path.realpath("/usr/bin/python3")
+    library = Path("/usr/lib") / Path(python).name
     packages = Path("/usr/lib/python3/dist-packages")
-    programs = [os.path.realpath("/usr/bin/python3"), *map(str, library.glob("lib-dynload/*.so"))]
-    files = libraries(programs) | {programs[0]: Path(programs[0]), "/usr/bin/python3": Path(programs[0]).name}
+    programs = [python, *map(str, library.glob("lib-dynload/*.so"))]
+    files = libraries(programs) | {python: Path(python), "/usr/bin/python3": Path(python).name}
     left_out = {"test", "idlelib", "lib2to3", "ensurepip", "pydoc_data"}
     for folder in [library, packages / "pkg_resources", *packages.glob("supervisor*")]:
         for path in folder.rglob("*"):
