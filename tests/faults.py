@@ -7,6 +7,7 @@ import errno
 import os
 import random
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -110,7 +111,7 @@ class Traced:
         environment = {**options.pop("env", os.environ), "RUN_FAULT": str(folder)}  # the mark
         with self._log.open("wb") as log:
             every: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": log, **options}
-            self.process: subprocess.Popen[bytes] = subprocess.Popen(argv, env=environment, **every)
+            self.process: subprocess.Popen[bytes] = subprocess.Popen(argv, bufsize=0, env=environment, **every)
         self._finished = False
         self.code = -1
         self.out = ""
@@ -122,13 +123,20 @@ class Traced:
 
     @property
     def calls(self) -> list[str]:
-        """The calls that strace has written down so far."""
-        return self._trace.read_text(errors="replace").splitlines() if self._trace.exists() else []
+        """The calls that strace has written down so far, in whole lines."""
+        return self._trace.read_text(errors="replace").rpartition("\n")[0].splitlines() if self._trace.exists() else []
 
     @property
     def failed(self) -> list[str]:
         """Those that were made to fail."""
         return [call for call in self.calls if call.endswith("(INJECTED)")]
+
+    def line(self) -> str:
+        """The next line that is written to stdout, once it is there, or nothing at its end."""
+        stdout = self.process.stdout
+        assert stdout is not None
+        wait_until(lambda: select.select([stdout], [], [], 0)[0], "a line of output")
+        return stdout.readline().decode()
 
     def finish(self) -> "Traced":
         """Wait for the end: of `run`, and of everything that it has started, which all has its stdout."""

@@ -7,10 +7,11 @@ import os
 import re
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 from faults import ALWAYS, ONCE, ORDINARY, Drawn, Trace, assert_told, every_errno
-from harness import children, status, wait_until
+from harness import children, wait_until
 
 # -- waitid: CPython calls it wait4 -----------------------------------------------------------------------------------
 
@@ -74,9 +75,8 @@ def test_waiting_for_a_signal_that_fails(trace: Trace, error: str, when: str) ->
 @pytest.mark.parametrize("error", ["EINVAL", "ENOSYS", "EPERM"])
 def test_when_run_gives_up_the_command_gets_its_parent_death_signal(trace: Trace, call: str, error: str) -> None:
     script = "trap 'echo told; exit 3' USR1; echo started; while :; do sleep 0.01; done"
-    traced = trace(call, error, "2+", "-q", "-s", "USR1", "/bin/sh", "-c", script, bufsize=0)
-    assert traced.process.stdout is not None
-    assert traced.process.stdout.readline() == b"started\n"
+    traced = trace(call, error, "2+", "-q", "-s", "USR1", "/bin/sh", "-c", script)
+    assert traced.line() == "started\n"
     run = children(traced.process.pid)[0]
 
     def has_given_up() -> bool:
@@ -109,9 +109,8 @@ def test_of_the_stop_signals_that_fail_one_is_enough(trace: Trace, error: str, w
 @every_errno("kill", ALWAYS)
 def test_when_no_signal_can_be_sent_run_waits_for_the_end(trace: Trace, error: str, when: str) -> None:
     script = "sleep 1000 & echo $!; exit 7"
-    traced = trace("kill", error, when, "-q", "-s", "TERM", "-t0.1", "/bin/sh", "-c", script, bufsize=0)
-    assert traced.process.stdout is not None
-    sleep = int(traced.process.stdout.readline())
+    traced = trace("kill", error, when, "-q", "-s", "TERM", "-t0.1", "/bin/sh", "-c", script)
+    sleep = int(traced.line())
     wait_until(lambda: len(traced.failed) > 1 or traced.process.poll() is not None, "TERM and KILL were tried")
     assert traced.process.poll() is None, traced.log
     os.kill(sleep, signal.SIGUSR1)
@@ -132,19 +131,28 @@ FIRST, COUNT = 35, 8
 
 
 @every_errno("kill", ONCE, "3", ALWAYS, drawn=4, calls=COUNT)
-def test_of_the_forwarded_signals_only_those_that_fail_are_lost(trace: Trace, error: str, when: str) -> None:
-    traced = trace("kill", error, when, "-q", sys.executable, "-I", "-S", "-c", RECORDER, bufsize=0)
-    out = traced.process.stdout
-    assert out is not None
-    command = int(out.readline())
-    run = int(status(command)["PPid"])
+def test_of_the_forwarded_signals_only_those_that_fail_are_lost(
+    trace: Trace, tmp_path: Path, error: str, when: str
+) -> None:
+    file = tmp_path / "out"
+    with file.open("wb") as out:
+        traced = trace("kill", error, when, "-q", sys.executable, "-I", "-S", "-c", RECORDER, stdout=out)
+
+    def lines(count: int) -> list[int]:
+        """What the command has written, once it is as many lines or `run` has ended."""
+        wait_until(lambda: file.read_bytes().count(b"\n") >= count or traced.process.poll() is not None, "a line more")
+        return [int(line) for line in file.read_text().splitlines()]
+
+    [command] = lines(1)
+    [run] = children(traced.process.pid)
     for signum in range(FIRST, FIRST + COUNT):
         os.kill(run, signum)
     wait_until(lambda: len(traced.calls) == COUNT or traced.process.poll() is not None, "all were forwarded")
-    received = [int(out.readline() or 0) for _ in range(COUNT - len(traced.failed))]
+    lost = [number for number, call in enumerate(traced.calls, FIRST) if call in traced.failed]
+    _, *received = lines(1 + COUNT - len(lost))
+    assert traced.process.poll() is None, traced.log
     os.kill(command, signal.SIGTERM)
     traced.finish()
-    lost = [number for number, call in enumerate(traced.calls, FIRST) if call in traced.failed]
     assert lost or isinstance(when, Drawn)
     assert traced.code == 7
     assert received == [signum for signum in range(FIRST, FIRST + COUNT) if signum not in lost]
