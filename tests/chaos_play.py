@@ -26,6 +26,7 @@ class Play(Stage):
         expected = {world: None for before in self.worlds for world in after(before, deeds)}
         self.got = {}
         self.story.append("; ".join(map(told, deeds)) or "start")
+        self._log_read = len(self.started.log())
         for deed in deeds:
             self._do(deed)
         self.wait_for_peace()
@@ -82,7 +83,6 @@ class Play(Stage):
     def _view(self) -> View:
         log = self.started.log()
         ended = ENDED.findall(log, self._log_read)
-        self._log_read = len(log)
         names = {pid: str(number) for number, pid in self.pids.items()}
         inner = {str(pid): str(number) for number, pid in self.inner_pids.items() if number >= 0}
         run = self.seen.get(self.run_pid)

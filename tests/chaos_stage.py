@@ -20,17 +20,28 @@ EVENT_SIZE = 64
 CREDENTIALS = struct.calcsize("3i")
 
 ENDED = re.compile(r"\] pid (\d+): (?:exited with code (\d+)|killed by (?:signal |.*\()(\d+)\)?)$", re.MULTILINE)
+LONG = 0.5
+"""Seconds after which what has not moved is at rest, where the kernel does not tell more."""
+
 SIGNAL_NAMES = {number: number.name[3:] for number in signal.Signals}
 
 
 class Seen(NamedTuple):
-    """A process as /proc/PID/status shows it, with how often it has waited, which tells whether it has moved."""
+    """A process as /proc shows it: where it sleeps ("0" if it does not), and how often it did, tell whether it moves.
+
+    Its state alone does not tell: it is S as soon as a process makes ready to sleep, as wait(2) does in passing.
+    """
 
     state: str
     parent: int
     group: int
     session: int
+    sleeps: str
     switches: str
+
+    def is_asleep(self) -> bool:
+        """Whether it is sure that it sleeps, has stopped or ended."""
+        return self.state == "Z" or self.sleeps != "0"
 
 
 class Stage:
@@ -142,7 +153,7 @@ class Stage:
             if fields := status(pid):
                 parent, group, session = (int(fields[name].split()[0]) for name in ("PPid", "NSpgid", "NSsid"))
                 switches = fields["voluntary_ctxt_switches"] + " " + fields["nonvoluntary_ctxt_switches"]
-                seen[pid] = Seen(fields["State"][0], parent, group, session, switches)
+                seen[pid] = Seen(fields["State"][0], parent, group, session, place_of_sleep(pid), switches)
                 ahead += children(pid)
         return seen
 
@@ -150,6 +161,7 @@ class Stage:
         """Wait until nothing moves, or `run` has ended and nobody is left."""
         end = time.monotonic() + self.patience
         before: dict[int, Seen] = {}
+        since = 0.0
         while True:
             news = self.hear_all()
             if self.started.process.poll() is not None:
@@ -157,10 +169,13 @@ class Stage:
                 self.wait_for_silence()
                 return
             self.seen = self.look()
-            if self.seen == before and not news and not self.moves():
+            now = time.monotonic()
+            if self.seen != before or news:
+                since = now
+            elif not self.moves() and (now > since + LONG or all(map(Seen.is_asleep, self.seen.values()))):
                 return
             before = self.seen
-            if time.monotonic() > end:
+            if now > end:
                 raise self.failure("it does not come to rest")
             time.sleep(0.0005)
 
@@ -196,6 +211,14 @@ class Stage:
             f"{what}\nrun {words} (as {mode})\n{story}\npids: {known}\n"
             f"processes now (state, parent, group, session): {seen}\nlog:\n{self.started.log()}"
         )
+
+
+def place_of_sleep(pid: int) -> str:
+    """What a process waits for, "0" if it is not certain that it waits: /proc/PID/wchan."""
+    try:
+        return Path(f"/proc/{pid}/wchan").read_text()
+    except OSError:
+        return "0"
 
 
 def options(setup: Setup) -> list[str]:
