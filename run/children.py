@@ -2,11 +2,17 @@
 
 import posix
 
-from run.policy import recipients
+from run.policy import Recipients
 from run.signals import TSTP
 
-_buffer = bytearray(16384)
-"""What is read from /proc: one and the same memory for ever, so that none is lost to fragmentation in months of use."""
+ALL = -1
+"""All processes of the pid namespace, as a target of kill(2)."""
+
+SHOWN = 20
+"""How many of those that were sent a signal are named in the log."""
+
+_buffer = bytearray(4096)
+"""What is read from /proc: the same memory every time. Whoever runs for months must not grow by fragmentation."""
 
 
 def _read_once(path: str) -> int:
@@ -14,20 +20,6 @@ def _read_once(path: str) -> int:
     fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     try:
         return posix.readv(fd, [_buffer])
-    finally:
-        posix.close(fd)
-
-
-def _read_numbers(path: str) -> list[int]:
-    """All the numbers in a file under /proc, which may be longer than the buffer. Raises OSError."""
-    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
-    try:
-        numbers: list[int] = []
-        begun = b""
-        while count := posix.readv(fd, [_buffer]):
-            *whole, begun = (begun + _buffer[:count]).split(b" ")
-            numbers += map(int, whole)
-        return numbers + ([int(begun)] if begun else [])
     finally:
         posix.close(fd)
 
@@ -44,10 +36,16 @@ def _proc_is_ours() -> bool:
     return _buffer[begin : _buffer.find(b"\n", begin + 1, count)].split()[1:] == [b"%d" % posix.getpid()]
 
 
-def _scan_for_children() -> list[int]:
-    """List the children from every process's parent, on a kernel without CONFIG_PROC_CHILDREN. Raises OSError."""
+def _add(found: Recipients, pid: int) -> None:
+    try:
+        found.add(pid, posix.getpgid(pid))
+    except ProcessLookupError:
+        pass
+
+
+def _scan_for_children(found: Recipients) -> None:
+    """Find the children by every process's parent, on a kernel without CONFIG_PROC_CHILDREN. Raises OSError."""
     me = b"%d" % posix.getpid()
-    children = []
     for name in posix.listdir("/proc"):
         if name.isdigit():
             try:
@@ -56,23 +54,39 @@ def _scan_for_children() -> list[int]:
                 continue
             # proc(5): "pid (comm) state ppid ...", where comm may hold blanks and parentheses
             if _buffer[:count].rpartition(b") ")[2].split()[1] == me:
-                children.append(int(name))
-    return children
+                _add(found, int(name))
 
 
-def list_children() -> list[int] | None:
-    """The pids of all children, zombies included, or None where /proc does not tell.
+def _read_children(found: Recipients) -> None:
+    """Find all children, zombies included. Raises OSError.
 
     Source: /proc/pid/task/tid/children of proc(5). It may miss some while others go away, but only `run` itself, by
     reaping, makes a child of its own go away.
     """
+    fd = posix.open("/proc/thread-self/children", posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        begun = b""  # a number that goes on in what is read next
+        while count := posix.readv(fd, [_buffer]):
+            *whole, begun = (begun + _buffer[:count]).split(b" ")
+            for number in whole:
+                _add(found, int(number))
+        if begun:
+            _add(found, int(begun))
+    finally:
+        posix.close(fd)
+
+
+def find_recipients() -> Recipients | None:
+    """Who gets a signal, or None where /proc does not tell."""
     try:
         if not _proc_is_ours():
             return None
+        found = Recipients(posix.getpgrp())
         try:
-            return _read_numbers("/proc/thread-self/children")
+            _read_children(found)
         except FileNotFoundError:
-            return _scan_for_children()
+            _scan_for_children(found)
+        return found
     except OSError:
         return None
 
@@ -99,19 +113,12 @@ def send(signum: int, main_group: int) -> tuple[str, str]:
 
     Where the children cannot be listed, PID 1 signals all of its namespace, and any other `run` the main group.
     """
-    children = list_children()
-    if children is None:
-        if posix.getpid() == 1:
-            return _send_each(signum, [(-1, "all processes")])
-        return _send_each(signum, [(-main_group, f"group {main_group}")] if _has_child_in(main_group) else [])
-    placed = []
-    for pid in children:
-        try:
-            placed.append((pid, posix.getpgid(pid)))
-        except ProcessLookupError:
-            pass
-    groups, alone = recipients(placed, posix.getpgrp())
-    return _send_each(signum, [(-g, f"group {g}") for g in groups] + [(p, f"pid {p}") for p in alone])
+    found = find_recipients()
+    if found is not None:
+        return _send_each(signum, [*(-group for group in found.groups), *found.alone])
+    if posix.getpid() == 1:
+        return _send_each(signum, [ALL])
+    return _send_each(signum, [-main_group] if _has_child_in(main_group) else [])
 
 
 def stop_group(group: int) -> None:
@@ -131,15 +138,37 @@ def _has_child_in(group: int) -> bool:
     return True
 
 
-def _send_each(signum: int, targets: list[tuple[int, str]]) -> tuple[str, str]:
+def _send_each(signum: int, targets: list[int]) -> tuple[str, str]:
     """kill(2) each target; name those that were reached, and those that may not be signalled by this user."""
-    reached, refused = [], []
-    for target, name in targets:
+    reached, refused = Names(), Names()
+    for target in targets:
         try:
             posix.kill(target, signum)
-            reached.append(name)
+            reached.add(target)
         except ProcessLookupError:
             pass
         except PermissionError:
-            refused.append(name)
-    return ", ".join(reached), ", ".join(refused)
+            refused.add(target)
+    return str(reached), str(refused)
+
+
+class Names:
+    """What is sent to, for the log: the first ones by name, and how many more."""
+
+    def __init__(self) -> None:
+        """Nobody yet."""
+        self._names: list[str] = []
+        self._more = 0
+
+    def add(self, target: int) -> None:
+        """Add a target of kill(2)."""
+        if len(self._names) == SHOWN:
+            self._more += 1
+        elif target == ALL:
+            self._names.append("all processes")
+        else:
+            self._names.append(f"group {-target}" if target < 0 else f"pid {target}")
+
+    def __str__(self) -> str:
+        """Empty when there is nobody."""
+        return ", ".join(self._names) + (f" and {self._more} more" if self._more else "")

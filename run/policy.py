@@ -17,20 +17,25 @@ def stop_signal(status: int) -> int:
     return status >> 8 & 0xFF if status & 0xFF == 0x7F else 0
 
 
-def recipients(children: list[tuple[int, int]], own_group: int) -> tuple[list[int], list[int]]:
-    """Who gets a signal: process groups, each once, and single processes. Source: SPEC.md, "Signals".
+class Recipients:
+    """Who gets a signal: process groups, each once, and single processes. Source: SPEC.md, "Signals"."""
 
-    children are the pids and process groups of the processes whose parent is `run`. One that shares `run`'s own group
-    gets the signal alone; so does one in group 0, which is how getpgid(2) shows a group of an outer pid namespace.
-    """
-    groups: dict[int, None] = {}
-    alone = []
-    for pid, group in children:
-        if group in (own_group, 0):
-            alone.append(pid)
+    def __init__(self, own_group: int) -> None:
+        """Take the process group of `run` itself."""
+        self.groups: dict[int, None] = {}
+        self.alone: list[int] = []
+        self._own_group = own_group
+
+    def add(self, pid: int, group: int) -> None:
+        """Add a process whose parent is `run`, and its process group.
+
+        One that shares the group of `run` gets the signal alone; so does one in group 0, which is how getpgid(2) shows
+        a group of an outer pid namespace.
+        """
+        if group in (self._own_group, 0):
+            self.alone.append(pid)
         else:
-            groups[group] = None
-    return list(groups), alone
+            self.groups[group] = None
 
 
 class Policy:

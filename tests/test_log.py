@@ -202,3 +202,19 @@ def test_run_sleeps_between_events(start: Starter) -> None:
     wait_until(lambda: state(started.pid) == "S", "run sleeps")
     started.send(signal.SIGTERM)
     started.wait()
+
+
+def test_of_hundreds_of_groups_the_first_are_named_and_the_others_counted(start: Starter) -> None:
+    """More than once the buffer that the list of children is read into."""
+    daemons = 900
+    started = start(
+        "-s", "TERM", "sh", "-c", f"for i in $(seq {daemons}); do (setsid sleep 1000 &); done; exec sleep 1000"
+    )
+    wait_until(lambda: len(children(started.pid)) == daemons + 1, "all daemons are re-parented to run")
+    started.send(signal.SIGTERM)
+    assert started.wait() == 143
+    log = started.log()
+    line = next(line for line in log.splitlines() if "forwarding TERM" in line)
+    assert line.count("group ") == 20
+    assert line.endswith(f" and {daemons + 1 - 20} more")
+    assert log.count("killed by TERM") == daemons + 1

@@ -5,7 +5,7 @@ import os
 from hypothesis import given
 from hypothesis import strategies as st
 
-from run.policy import Policy, exit_code, recipients, stop_signal
+from run.policy import Policy, Recipients, exit_code, stop_signal
 from run.signals import KILL, TERM
 
 codes = st.integers(0, 255)
@@ -103,7 +103,8 @@ pids = st.integers(2, 50)
 
 @given(st.lists(st.tuples(pids, st.integers(0, 20)), unique_by=lambda child: child[0]), st.integers(0, 20))
 def test_each_group_once_and_whoever_shares_the_own_group_alone(children: list[tuple[int, int]], own: int) -> None:
-    groups, alone = recipients(children, own)
-    assert len(groups) == len(set(groups))
-    assert set(groups) == {group for _, group in children} - {own, 0}
-    assert alone == [pid for pid, group in children if group in (own, 0)]
+    found = Recipients(own)
+    for pid, group in children:
+        found.add(pid, group)
+    assert set(found.groups) == {group for _, group in children} - {own, 0}
+    assert found.alone == [pid for pid, group in children if group in (own, 0)]
