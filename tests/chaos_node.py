@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 RUN, OUTSIDE, KERNEL, NOBODY = -1, -2, -3, -4
 """`run` as a parent, group, session (the one that it was started in), target or sender; the other senders; nobody."""
 
-HUP, KILL, CHLD, CONT, STOP = signal.SIGHUP, signal.SIGKILL, signal.SIGCHLD, signal.SIGCONT, signal.SIGSTOP
+HUP, KILL, CHLD, CONT, STOP = map(int, (signal.SIGHUP, signal.SIGKILL, signal.SIGCHLD, signal.SIGCONT, signal.SIGSTOP))
 TERMINAL_STOPS = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 STOPS = (STOP, *TERMINAL_STOPS)
 HARMLESS = (CHLD, CONT, signal.SIGURG, signal.SIGWINCH)

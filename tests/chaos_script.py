@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 # Whom it concerns is drawn as a number, and becomes one of those who are there when it comes to that.
 WHO = st.integers(0, MOST_NODES - 1)
 CODE = st.one_of(st.sampled_from([0, 0, 1, 255]), st.integers(0, 255))
-COMMON = st.sampled_from([signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT, 40])
+COMMON = st.sampled_from([int(signal.SIGTERM), int(signal.SIGUSR1), int(signal.SIGHUP), int(signal.SIGINT), 40])
 FORWARDED_ONES = st.one_of(
     COMMON, st.sampled_from([1, 2, 3, 10, 12, 14, 15, 16, 18, 23, 24, 27, 28, 29, 30, 34, 63, 64])
 )
@@ -40,7 +40,7 @@ HAPPEN = st.one_of(
     st.tuples(st.just("kill run"), WHO, FORWARDED_ONES),
     st.tuples(st.just("signal run"), NOT_FORWARDED_ONES),
     st.tuples(st.just("action"), WHO, COMMON, ACTION),
-    st.tuples(st.just("action"), WHO, st.just(signal.SIGCHLD), st.sampled_from([IGNORE, None])),
+    st.tuples(st.just("action"), WHO, st.just(int(signal.SIGCHLD)), st.sampled_from([IGNORE, None])),
     st.tuples(st.just("reap"), WHO),
     st.tuples(st.just("subreaper"), WHO),
     st.tuples(st.just("setpgid"), WHO, WHO),
@@ -59,13 +59,19 @@ STOP = st.one_of(
 )
 GROWTH = st.lists(st.tuples(GROW), max_size=12)
 EVENTS = st.lists(st.one_of(st.lists(HAPPEN, min_size=1, max_size=3).map(tuple), st.tuples(STOP)), max_size=12)
-# The command catches something from the start, and its children inherit that: what dies of the first signal is dull.
-CAUGHT = st.sets(COMMON, max_size=4).map(lambda caught: [tuple(("action", 0, s, CATCH) for s in sorted(caught))])
-SCRIPT = st.tuples(CAUGHT, GROWTH, EVENTS, GROWTH, EVENTS).map(lambda parts: [step for part in parts for step in part])
+
+
+def script(caught: set[int], *parts: list[Words]) -> list[Words]:
+    """A script: the command catches something from the start, and its children inherit that; then come the parts."""
+    begin = tuple(("action", 0, signum, CATCH) for signum in sorted(caught))
+    return [begin, *(step for part in parts for step in part)]
+
+
+SCRIPT = st.builds(script, st.sets(COMMON, max_size=4), GROWTH, EVENTS, GROWTH, EVENTS)
 SETUP = st.builds(
     Setup,
     pid_1=st.booleans(),
-    stop_with=st.sampled_from([None, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGKILL]),
+    stop_with=st.sampled_from([None, 15, 10, 1, 9]),
     daemon=st.booleans(),
     grace=st.sampled_from([None, None, 3600, 0.05]),
 )

@@ -70,7 +70,7 @@ class Stage:
             self._hear(self.patience)
         except (TimeoutError, EOFError):
             self.close()
-            raise self.failure("the command does not start") from None
+            raise self.too_late("the command does not start") from None
         self.run_pid = self.started.pid
         self.inner_pids |= {RUN: 1 if setup.pid_1 else self.run_pid, KERNEL: 0}
         self.inner_pids[OUTSIDE] = 0 if setup.pid_1 else os.getpid()
@@ -142,7 +142,7 @@ class Stage:
         except EOFError:
             return
         except TimeoutError:
-            raise self.failure("run has ended, but somebody has survived") from None
+            raise self.too_late("run has ended, but somebody has survived") from None
 
     def look(self) -> dict[int, Seen]:
         """`run` and all its descendants."""
@@ -176,7 +176,7 @@ class Stage:
                 return
             before = self.seen
             if now > end:
-                raise self.failure("it does not come to rest")
+                raise self.too_late("it does not come to rest")
             time.sleep(0.0005)
 
     def moves(self) -> bool:
@@ -198,10 +198,13 @@ class Stage:
             for fd in pipe:
                 os.close(fd)
 
+    def too_late(self, what: str) -> AssertionError:
+        """What did not come in time. From now on less time is given, for smaller examples will be tried."""
+        Stage.patience = min(Stage.patience, 5.0)
+        return self.failure(what)
+
     def failure(self, what: str) -> AssertionError:
         """What is wrong, what has happened so far, and how things are now."""
-        if "\n" not in what:
-            Stage.patience = 5.0
         seen = {pid: tuple(seen) for pid, seen in self.look().items()} if self.run_pid else {}
         story = "\n".join(f"  {number}. {deeds}" for number, deeds in enumerate(self.story))
         known = ", ".join(f"{number}={pid}" for number, pid in self.pids.items())

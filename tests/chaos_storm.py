@@ -122,7 +122,7 @@ class Storm(Stage):
             if not least <= got <= most:
                 raise self.failure(f"the command got signal {signum} {got} times, not {least} to {most} times")
 
-    def end(self, members: list[Member]) -> None:
+    def end(self) -> None:
         """Kill all puppets, however many come up meanwhile: `run` ends, with the highest code, and nobody survives."""
         wait_until(self._killed, "run ends", self.patience)
         self.wait_for_silence()
@@ -130,14 +130,9 @@ class Storm(Stage):
         possible = {*CODES, *(128 + signum for signum in DEADLY)}
         if self.started.process.returncode != max(codes) or not possible.issuperset(codes):
             raise self.failure(f"exit code {self.started.process.returncode} of {codes}")
-        strangers = {
-            number for number, events in self.got.items() for _, sender in events if not self._may_send(sender)
-        }
-        if strangers or not set(self.got) <= set(range(len(members) + 1)):
+        senders = {sender for events in self.got.values() for _, sender in events}
+        if not senders <= set(self.inner_pids.values()):
             raise self.failure(f"signals from nobody: {self.got}")
-
-    def _may_send(self, sender: int) -> bool:
-        return sender in self.inner_pids.values()
 
     def _killed(self) -> bool:
         for pid in self.look():

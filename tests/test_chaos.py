@@ -78,6 +78,6 @@ def test_in_a_storm_nobody_survives_and_the_command_gets_each_signal(
         for moment in moments:
             storm.at(moment)
         storm.calm_down()
-        storm.end(members)
+        storm.end()
     finally:
         storm.close()
