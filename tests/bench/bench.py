@@ -109,7 +109,7 @@ def main() -> int:
             found = gather(peers, command, options.python, options.rounds, everything=bool(options.frozen))
             works = what_works(peers, command, folder) if options.frozen else ""
             os.chdir("/")
-    except MeasureError as error:
+    except (MeasureError, AssertionError) as error:  # the latter is how engine.py tells
         print(f"bench: {error}", file=sys.stderr)
         return 2
     text = report(peers, found, works)

@@ -69,6 +69,8 @@ class Trials:
                 if WORKS in output and not peer.ends:
                     return True, output
             return False, output
+        except subprocess.TimeoutExpired:
+            return False, output
         finally:
             self.where.end(name, client)
             client.wait()
