@@ -25,7 +25,7 @@ GROW = st.one_of(
     st.tuples(st.just("orphan"), WHO),
     st.tuples(st.just("daemon"), WHO),
     st.tuples(st.just("action"), WHO, COMMON, ACTION),
-    st.tuples(st.just("leader"), WHO),
+    st.tuples(st.just("apart"), WHO),
     st.tuples(st.just("setpgid"), WHO, WHO),
 )
 HAPPEN = st.one_of(
@@ -89,10 +89,15 @@ class Director:
 
     def play(self, things: tuple[Any, ...]) -> None:
         """Add a step, unless it can go too many ways."""
-        if things and things[0][0] in ("orphan", "daemon"):
-            self._make_orphan(things[0][1], things[0][0] == "daemon")
+        if things and things[0][0] in ("apart", "orphan", "daemon"):
+            self._grow(*things[0])
             return
         living = self.world.living()
+        grouped = [thing for thing in things if thing[0] in ("signal group", "kill group")][:1]
+        if grouped:
+            # Two senders who signal a group at once do not take turns: some of it is reached first by one of them, some
+            # by the other.
+            things = (*(thing for thing in things if thing[0] == "fork"), *grouped)
         if living:
             self._add(tuple(deed for thing in things for deed in self._deeds(living, thing)))
 
@@ -106,19 +111,27 @@ class Director:
             self.steps.append(deeds)
             self.world = world
 
-    def _make_orphan(self, who: int, with_session: bool) -> None:
-        """The first half of daemon(7): fork, setsid(2), fork, and the one between ends and is reaped."""
+    def _grow(self, how: str, who: int) -> None:
+        """A child with a group of its own; or the start of daemon(7): fork, setsid(2), fork, exit and be reaped."""
         living = self.world.living()
         if not living or self._born + 1 >= self._most:
             return
-        one, between, orphan = living[who % len(living)], self._born, self._born + 1
-        self._born += 2
-        self._add((("tell", one, ("fork", between)),))
-        if with_session:
-            self._add((("tell", between, ("setsid",)),))
-        self._add((("tell", between, ("fork", orphan)),))
-        self._add((("tell", between, ("exit", 0)),))
-        self._add((("tell", one, ("reap",)),))
+        parent, child, grandchild = living[who % len(living)], self._born, self._born + 1
+        fork: Words = ("tell", parent, ("fork", child))
+        if how == "apart":
+            self._born += 1
+            steps = [fork, ("tell", child, ("setpgid", child))]
+        else:
+            self._born += 2
+            session: list[Words] = [("tell", child, ("setsid",))] if how == "daemon" else []
+            left: list[Words] = [
+                ("tell", child, ("fork", grandchild)),
+                ("tell", child, ("exit", 0)),
+                ("tell", parent, ("reap",)),
+            ]
+            steps = [fork, *session, *left]
+        for deed in steps:
+            self._add((deed,))
 
     def _deeds(self, living: list[int], thing: Words) -> list[Words]:
         """The deed for a thing, unless it cannot be done: whoever it concerns is drawn from those who are there."""
