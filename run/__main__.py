@@ -9,13 +9,13 @@ from run import VERSION
 from run.cli import USAGE, Options, UsageError
 from run.command import CANNOT_RUN
 from run.log import Log
-from run.reaper import Reaper, StartError
+from run.reaper import Reaper, RunError
 
 STDOUT = 1
 
 
 def run(argv: list[str]) -> int:
-    """Do what these words after the program's name say; return the exit code. Raises UsageError and StartError."""
+    """Do what these words after the program's name say; return the exit code. Raises UsageError and RunError."""
     options = Options(argv)
     if options.help or options.version:
         return show(USAGE if options.help else f"run {VERSION}\n")
@@ -28,13 +28,13 @@ def run(argv: list[str]) -> int:
 
 
 def show(text: str) -> int:
-    """Print to stdout; return the exit code. Raises StartError when it cannot be written."""
+    """Print to stdout; return the exit code. Raises RunError when it cannot be written."""
     rest = text.encode()
     try:
         while rest:
             rest = rest[posix.write(STDOUT, rest) :]
     except OSError as error:
-        raise StartError(f"cannot write to standard output: {error.strerror}") from None
+        raise RunError(f"cannot write to standard output: {error.strerror}") from None
     return 0
 
 
@@ -45,7 +45,7 @@ def main() -> None:
         code = run(sys.argv[1:])
     except UsageError as error:
         Log().error(f"{error}; try 'run -h'")
-    except StartError as error:
+    except RunError as error:
         Log().error(str(error))
     except BaseException as error:
         Log().error(f"internal error: {type(error).__name__}: {error}")

@@ -212,6 +212,20 @@ static char **string_array(PyObject *list)
     return strings;
 }
 
+/* Give every signal the disposition that the process was started with: 0, or -1 with errno. Before the mask is changed, as a
+   handler of the interpreter's must not run then. KILL, STOP and the C library's own signals cannot be set (EINVAL). */
+static int restore_dispositions(void)
+{
+    for (int signum = 1; signum < NSIG; signum++) {
+        struct sigaction action = {0};
+
+        action.sa_handler = start_ignored & SIGNAL_BIT(signum) ? SIG_IGN : SIG_DFL;
+        if (sigaction(signum, &action, NULL) < 0 && errno != EINVAL)
+            return -1;
+    }
+    return 0;
+}
+
 PyDoc_STRVAR(execute_doc, "execute(path, arguments, environment)\n\n"
                           "Become another program, execve(2), with the signal dispositions and the signal mask that this\n"
                           "process was started with. path is bytes, the others are lists of bytes. Raises OSError; the\n"
@@ -232,17 +246,12 @@ static PyObject *execute(PyObject *module, PyObject *args)
         sigset64 blocked = 0;
         int saved;
 
-        /* Dispositions first: a handler of ours must not run once the mask is the command's. */
-        for (int signum = 1; signum < NSIG; signum++) {
-            struct sigaction action = {0};
-
-            action.sa_handler = start_ignored & SIGNAL_BIT(signum) ? SIG_IGN : SIG_DFL;
-            sigaction(signum, &action, NULL);
-        }
-        syscall(SYS_rt_sigprocmask, SIG_SETMASK, &start_mask, &blocked, sizeof blocked);
-        execve(path, argv, envp);
+        if (restore_dispositions() == 0 &&
+            syscall(SYS_rt_sigprocmask, SIG_SETMASK, &start_mask, &blocked, sizeof blocked) == 0)
+            execve(path, argv, envp);
         saved = errno;
-        syscall(SYS_rt_sigprocmask, SIG_SETMASK, &blocked, NULL, sizeof blocked);
+        if (blocked)
+            syscall(SYS_rt_sigprocmask, SIG_SETMASK, &blocked, NULL, sizeof blocked);
         errno = saved;
         PyErr_SetFromErrno(PyExc_OSError);
     }

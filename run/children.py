@@ -108,8 +108,8 @@ def reap() -> tuple[int, int] | None:
     return (pid, status) if pid else None
 
 
-def send(signum: int, main_group: int) -> tuple[str, str]:
-    """Send a signal to those that SPEC.md, "Signals", names; say to whom, and to whom it was not permitted.
+def send(signum: int, main_group: int) -> "tuple[Names, dict[str, Names]]":
+    """Send a signal to those that SPEC.md, "Signals", names; say to whom, and why it could not be sent to others.
 
     Where the children cannot be listed, PID 1 signals all of its namespace, and any other `run` the main group.
     """
@@ -138,20 +138,6 @@ def _has_child_in(group: int) -> bool:
     return True
 
 
-def _send_each(signum: int, targets: list[int]) -> tuple[str, str]:
-    """kill(2) each target; name those that were reached, and those that may not be signalled by this user."""
-    reached, refused = Names(), Names()
-    for target in targets:
-        try:
-            posix.kill(target, signum)
-            reached.add(target)
-        except ProcessLookupError:
-            pass
-        except PermissionError:
-            refused.add(target)
-    return str(reached), str(refused)
-
-
 class Names:
     """What is sent to, for the log: the first ones by name, and how many more."""
 
@@ -169,6 +155,25 @@ class Names:
         else:
             self._names.append(f"group {-target}" if target < 0 else f"pid {target}")
 
+    def __bool__(self) -> bool:
+        """Whether there is anybody."""
+        return bool(self._names)
+
     def __str__(self) -> str:
-        """Empty when there is nobody."""
+        """For the log."""
         return ", ".join(self._names) + (f" and {self._more} more" if self._more else "")
+
+
+def _send_each(signum: int, targets: list[int]) -> tuple[Names, dict[str, Names]]:
+    """kill(2) each target; name those that were reached, and by reason those that were not. Who is gone is neither."""
+    reached = Names()
+    refused: dict[str, Names] = {}
+    for target in targets:
+        try:
+            posix.kill(target, signum)
+            reached.add(target)
+        except ProcessLookupError:
+            pass
+        except OSError as error:
+            refused.setdefault(str(error.strerror), Names()).add(target)
+    return reached, refused

@@ -66,8 +66,8 @@ def execute(words: list[bytes], environment: list[bytes]) -> None:
                     raise
                 _kernel.execute(SHELL, [SHELL, path, *words[1:]], environment)
         except OSError as error:
-            # ENOENT also stands for a file that is there, but not its interpreter or dynamic loader: execve(2)
-            if error.errno == errno.ENOENT and exists(path):
+            # Both also stand for a file that is there, but not its interpreter or dynamic loader: execve(2)
+            if error.errno in (errno.ENOENT, errno.ENOTDIR) and exists(path):
                 refusal = f"{printable(path)}: found, but the interpreter or dynamic loader that it needs is missing"
             elif error.errno not in (errno.ENOENT, errno.ENOTDIR):
                 found = "found, but " if exists(path) else ""
@@ -79,6 +79,20 @@ def execute(words: list[bytes], environment: list[bytes]) -> None:
     raise ExecuteError(NOT_FOUND, f"{name}: not found" + ("" if b"/" in words[0] else " in PATH"))
 
 
+def prepare(death_signal: int, terminal: Terminal) -> None:
+    """Be what the command is to be: in a group of its own, with a parent-death signal. Raises ExecuteError."""
+    try:
+        posix.setpgid(0, 0)
+    except OSError as error:
+        raise ExecuteError(CANNOT_RUN, f"cannot make a process group: setpgid: {error.strerror}") from None
+    if terminal.lent:
+        make_foreground(posix.getpid())
+    try:
+        _kernel.set_parent_death_signal(death_signal)
+    except OSError as error:
+        raise ExecuteError(CANNOT_RUN, f"cannot set a parent-death signal: prctl: {error.strerror}") from None
+
+
 def start(words: list[bytes], death_signal: int, terminal: Terminal, log: Log) -> int:
     """Fork, and become the command in the child; return its pid. Raises OSError when the fork is refused: fork(2)."""
     environment = _kernel.environment()
@@ -87,10 +101,7 @@ def start(words: list[bytes], death_signal: int, terminal: Terminal, log: Log) -
     if pid == 0:
         code = CANNOT_RUN
         try:
-            posix.setpgid(0, 0)
-            if terminal.lent:
-                make_foreground(posix.getpid())
-            _kernel.set_parent_death_signal(death_signal)
+            prepare(death_signal, terminal)
             if posix.getppid() == parent:  # else it died before it could be noticed
                 execute(words, environment)
         except ExecuteError as error:

@@ -18,8 +18,8 @@ KERNEL = -1
 """The sender of a signal that no process has sent."""
 
 
-class StartError(Exception):
-    """`run` itself failed before the command was started: a message for the user."""
+class RunError(Exception):
+    """`run` itself failed: a message for the user."""
 
 
 class Reaper:
@@ -36,20 +36,27 @@ class Reaper:
         self._main_lives = False
 
     def run(self) -> int:
-        """Start the command, and return the exit code once no process is left. Raises StartError."""
+        """Start the command, and return the exit code once no process is left. Raises RunError."""
         self._become_reaper()
         self._start()
         while True:
             try:
                 more = self._reap()
-            except ChildProcessError:
+            except ChildProcessError as error:
+                if self._main_lives:
+                    raise RunError(f"cannot wait for pid {self._main}: {error.strerror}") from None
                 self._log.info(f"no process is left: exiting with code {self._policy.exit_code}")
                 return self._policy.exit_code
+            except OSError as error:
+                raise RunError(f"cannot wait for processes: {error.strerror}") from None
             now = _kernel.monotonic()
             due = self._policy.signal_due(now)
             if due is not None:
                 self._send(f"sending {describe(due)}", due)
-            event = _kernel.wait_signal(WAITED_FOR, 0 if more else self._policy.timeout(now))
+            try:
+                event = _kernel.wait_signal(WAITED_FOR, 0 if more else self._policy.timeout(now))
+            except OSError as error:
+                raise RunError(f"cannot wait for signals: {error.strerror}") from None
             if event is not None:
                 self._signalled(*event)
 
@@ -59,7 +66,7 @@ class Reaper:
             try:
                 _kernel.set_child_subreaper()
             except OSError as error:
-                raise StartError(f"cannot become a child subreaper: {error.strerror}") from None
+                raise RunError(f"cannot become a child subreaper: {error.strerror}") from None
         _kernel.set_ignored(CHLD, False)  # were it ignored, as it may be inherited, the kernel would reap
         for signum in (TSTP, TTIN, TTOU):
             _kernel.set_ignored(signum, True)
@@ -70,7 +77,7 @@ class Reaper:
         try:
             self._main = command.start(self._words, self._death_signal, self._terminal, self._log)
         except OSError as error:
-            raise StartError(f"cannot start {shown}: fork: {error.strerror}") from None
+            raise RunError(f"cannot start {shown}: fork: {error.strerror}") from None
         self._main_lives = True
         self._log.info(f"pid {self._main}: started {shown}")
         release_files(keep_stdin=self._terminal.exists, log_fd=self._log.fd)
@@ -125,8 +132,8 @@ class Reaper:
         reached, refused = children.send(signum, self._main)
         if reached:
             self._log.info(f"{why} to {reached}")
-        if refused:
-            self._log.warn(f"not permitted to send {describe(signum)} to {refused}")
+        for reason, targets in refused.items():
+            self._log.warn(f"cannot send {describe(signum)} to {targets}: {reason}")
 
 
 def release_files(keep_stdin: bool, log_fd: int | None) -> None:

@@ -36,12 +36,13 @@ def is_foreground() -> bool:
     return True
 
 
-def make_foreground(group: int) -> None:
-    """Make this the terminal's foreground group, if that can be: tcsetpgrp(3)."""
+def make_foreground(group: int) -> bool:
+    """Make this the terminal's foreground group, if that can be; say whether it could: tcsetpgrp(3)."""
     try:
         posix.tcsetpgrp(STDIN, group)
     except OSError:
-        pass  # the terminal was hung up, or the group is gone
+        return False  # the terminal was hung up, or the group is gone
+    return True
 
 
 class Terminal:
@@ -57,8 +58,7 @@ class Terminal:
     def lend(self, group: int) -> None:
         """Make the command's group the foreground group, if the shell has put `run` there: after `fg`."""
         if self.exists and not self.lent and is_foreground():
-            make_foreground(group)
-            self.lent = True
+            self.lent = make_foreground(group)
 
     def take_back(self) -> None:
         """Make the own group the foreground group again, if the command had the terminal."""
@@ -78,9 +78,9 @@ class Terminal:
         self.stop_typed = False
         if stopped_by != TSTP and is_foreground():
             # The shell has brought a running job to the foreground, which it tells nobody: now the command needs it.
-            make_foreground(group)
-            self.lent = True
-            return True
+            self.lent = make_foreground(group)
+            if self.lent:
+                return True
         _kernel.set_ignored(TSTP, False)
         posix.kill(0, TSTP)
         _kernel.set_mask(BLOCKED & ~signal_set(TSTP))  # here `run` stops

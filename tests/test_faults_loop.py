@@ -36,12 +36,6 @@ def test_waiting_that_is_interrupted_is_done_again(trace: Trace, when: str) -> N
     traced.assert_ran()
 
 
-@pytest.mark.fault("waitid", "EINTR")
-def test_waiting_that_is_interrupted_for_ever_is_no_endless_loop(trace: Trace) -> None:
-    """No signal can interrupt it: they are blocked, and it does not sleep."""
-    trace("wait4", "EINTR", ALWAYS, *ORDINARY).finish().assert_ran_or_gave_up("EINTR")
-
-
 @pytest.mark.fault("waitid", "ECHILD")
 @pytest.mark.parametrize("when", [ONCE, "2", "3", "4", ALWAYS, "2+", "1+2", "2+2"])
 def test_no_success_is_claimed_when_the_kernel_knows_no_child(trace: Trace, when: str) -> None:

@@ -61,8 +61,8 @@ def test_a_command_that_cannot_be_executed_is_126_or_a_script(
 
 
 def assert_not_executable(traced: Traced, error: str, path: Path) -> None:
-    """It is 126, and the line names the file and the reason: for ENOENT, that the interpreter is missing."""
-    reason = "interpreter" if error == "ENOENT" else os.strerror(getattr(errno, error))
+    """It is 126, and the line names the file and the reason: if something is not there, it is the interpreter."""
+    reason = "interpreter" if error in ("ENOENT", "ENOTDIR") else os.strerror(getattr(errno, error))
     assert (traced.code, traced.out) == (126, "")
     assert traced.log.startswith(f"run: [error] {path}: found, but ") and reason in traced.log
     assert traced.log.count("\n") == 1 and "Errno" not in traced.log

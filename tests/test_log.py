@@ -191,7 +191,7 @@ def test_a_line_that_is_not_permitted_to_be_sent_is_a_warning(binary: str, tmp_p
     started.wait_out("changed")
     started.send(signal.SIGTERM)
     started.wait_log("[warn]")
-    assert "not permitted" in next(iter(lines(started.log(), "warn")))
+    assert "Operation not permitted" in next(iter(lines(started.log(), "warn")))
     os.kill(children(started.pid)[0], signal.SIGKILL)
     assert started.wait() == 137
 

@@ -73,6 +73,11 @@ class Vitals:
             return self
         return Vitals(max(self.zombies, other.zombies), max(self.fds, other.fds), max(self.dirty, other.dirty))
 
+    def lasting(self, others: "list[Vitals]") -> "Vitals":
+        """The most zombies and descriptors of these looks, and the memory that was there in each of them."""
+        looks = [self, *others]
+        return Vitals(max(v.zombies for v in looks), max(v.fds for v in looks), min(v.dirty for v in looks))
+
     def grown(self, since: "Vitals", slack: int = 0) -> list[str]:
         """What is more than it was, each as a clear line. Memory may be so many kB more."""
         lines = [f"{self.zombies} zombies"] if self.zombies else []

@@ -49,7 +49,7 @@ ROWS: list[tuple[str, Callable[[Result], str]]] = [
     ),
     ("zombies in the warm-up, then at the end", lambda r: both(r, lambda v: v.zombies)),
     ("open descriptors", lambda r: both(r, lambda v: v.fds)),
-    ("private memory, kB", lambda r: both(r, lambda v: v.dirty)),
+    ("private memory, kB: highest in the warm-up, then lowest of the last looks", lambda r: both(r, lambda v: v.dirty)),
     ("exit code, the highest that was reaped", lambda r: str(r.exit_code)),
     ("holds", lambda r: "**no**" if r.violations or r.at_end is None else "yes"),
 ]
