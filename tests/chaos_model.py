@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from chaos_node import KILL, NOBODY, OUTSIDE, RUN, UP, ZOMBIE, Node, Words
+from chaos_node import KILL, NOBODY, OUTSIDE, RUN, ZOMBIE, Node, Words
 from chaos_world import Run, Setup, World
 
 MOST_WORLDS = 6000
@@ -151,7 +151,7 @@ def view(world: World, senders: dict[int, int]) -> View:
     run = world.run
     tree = []
     for number, node in world.there():
-        state = "Z" if node.state == ZOMBIE else "T" if node.stopped else "S" if node.state == UP else "?"
+        state = "Z" if node.state == ZOMBIE else "T" if node.stopped else "S"
         name = str(number) if node.said else "?"
         tree.append((name, state, *(label(world, n) for n in (node.parent, node.group, node.session))))
     got = [(i, node.got) for i, node in enumerate(world.nodes) if node is not None and node.got]

@@ -19,7 +19,7 @@ FIRST_REAL_TIME = 32
 IGNORE, CATCH = -1, -2
 """What a puppet does upon a signal; any other number is the code with which it exits."""
 
-NEW, UP, ZOMBIE, GONE = "new", "up", "zombie", "gone"
+UP, ZOMBIE, GONE = "up", "zombie", "gone"
 
 Words = tuple[Any, ...]
 """A verb, and what it takes; see World.execute() and World.act()."""
@@ -31,12 +31,12 @@ class Node(NamedTuple):
     parent: int
     group: int
     session: int
-    state: str = NEW
+    state: str = UP
     stopped: bool = False
     said: bool = False
     actions: tuple[tuple[int, int], ...] = ()
     pending: tuple[tuple[int, int], ...] = ()
-    orders: tuple[Words, ...] = ()
+    orders: tuple[Words, ...] = (("up",),)
     subreaper: bool = False
     leaving: int | None = None
     code: int = 0
@@ -45,7 +45,7 @@ class Node(NamedTuple):
     @property
     def lives(self) -> bool:
         """Whether it is neither a zombie nor reaped."""
-        return self.state in (NEW, UP)
+        return self.state == UP
 
     def gone(self) -> "Node":
         """The same once it is reaped: all that is left is what it has said."""

@@ -19,14 +19,12 @@ from chaos_node import (
     IGNORE,
     KERNEL,
     KILL,
-    NEW,
     NOT_FORWARDED,
     OUTSIDE,
     RUN,
     STOP,
     STOPS,
     TERMINAL_STOPS,
-    UP,
     ZOMBIE,
     Node,
     Words,
@@ -118,7 +116,7 @@ class World(NamedTuple):
         elif signum in STOPS:
             pending = tuple(p for p in pending if p[0] != CONT)
         coalesced = signum < FIRST_REAL_TIME and signum in [p[0] for p in pending]
-        if not coalesced and not (node.state == UP and node.ignores(signum)):
+        if not coalesced and not node.ignores(signum):
             pending = tuple(sorted((*pending, (signum, sender)), key=lambda p: p[0]))
         return self.put(number, node._replace(pending=pending))
 
@@ -164,14 +162,12 @@ class World(NamedTuple):
             yield self.die(number, 128 + KILL)
         if node.stopped:
             return
-        fatal = [s for s in signums if s != KILL and node.state == UP and node.leaving is None and node.dies_of(s)]
+        fatal = [s for s in signums if s != KILL and node.leaving is None and node.dies_of(s)]
         for signum in fatal:  # the first to come is not always the first to be taken
             yield self.die(number, 128 + signum)
         if KILL in signums:
             return
-        if node.state == NEW:
-            yield self.change(number, state=UP, said=True)
-        elif node.leaving is not None:
+        if node.leaving is not None:
             yield self.die(number, node.leaving)
         elif signums:
             if min(signums) not in fatal:
@@ -211,6 +207,8 @@ class World(NamedTuple):
             node = node if self.members(number) else node._replace(session=number, group=number)
         elif verb == "setpgid":
             node = node._replace(group=words[0]) if self._may_join(number, words[0]) else node
+        elif verb == "up":
+            node = node._replace(said=True)
         elif verb == "subreaper":
             node = node._replace(subreaper=True)
         else:
