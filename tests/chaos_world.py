@@ -171,13 +171,16 @@ class World(NamedTuple):
             yield self.die(number, node.leaving)
         elif signums:
             if min(signums) not in fatal:
-                yield self.deliver(number, node.pending[signums.index(min(signums))])
+                taken = node.pending[signums.index(min(signums))]
+                yield self.deliver(number, taken)
+                if not node.said:  # what comes while it is being forked has no sender: copy_process() in kernel/fork.c
+                    yield self.deliver(number, taken, KERNEL)
         elif node.orders:
             rest = self.change(number, orders=node.orders[1:])
             yield rest.execute(number, node.orders[0])
 
-    def deliver(self, number: int, taken: tuple[int, int]) -> "World":
-        """A node takes a signal that does not end it by itself."""
+    def deliver(self, number: int, taken: tuple[int, int], sender: int | None = None) -> "World":
+        """A node takes a signal that does not end it by itself, maybe with another sender than the real one."""
         node = self.node(number)
         at = node.pending.index(taken)
         node = node._replace(pending=node.pending[:at] + node.pending[at + 1 :])
@@ -187,7 +190,10 @@ class World(NamedTuple):
             if signum == STOP or (signum in TERMINAL_STOPS and not self.orphaned(node.group)):
                 node = node._replace(stopped=True)
         elif action != IGNORE:
-            node = node._replace(got=(*node.got, taken), leaving=None if action == CATCH else action)
+            node = node._replace(
+                got=(*node.got, (signum, taken[1] if sender is None else sender)),
+                leaving=None if action == CATCH else action,
+            )
         return self.put(number, node)
 
     def execute(self, number: int, order: Words) -> "World":
