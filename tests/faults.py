@@ -141,6 +141,10 @@ class Traced:
         """Those that were made to fail."""
         return [call for call in self.calls if call.endswith("(INJECTED)")]
 
+    def never_called(self, name: str) -> bool:
+        """Whether a system call was not made at all, such as to wait for a command that had ended already."""
+        return not any(f"{name}(" in call for call in self.calls)
+
     def line(self) -> str:
         """The next line that is written to stdout, once it is there, or nothing at its end."""
         stdout = self.process.stdout

@@ -41,7 +41,7 @@ def test_no_success_is_claimed_when_the_kernel_knows_no_child(trace_pid_1: Trace
 @every_errno("sigwaitinfo", ONCE, ALWAYS, drawn=1, calls=3)
 def test_waiting_for_a_signal_that_fails(trace_pid_1: Trace, error: str, when: str) -> None:
     traced = trace_pid_1("rt_sigtimedwait", error, when, *ORDINARY).finish()
-    assert traced.failed or isinstance(when, Drawn)
+    assert traced.failed or isinstance(when, Drawn) or traced.never_called("rt_sigtimedwait")
     if error in ("EAGAIN", "EINTR") or not traced.failed:
         traced.assert_ran()
     traced.assert_ran_or_gave_up(error)

@@ -12,9 +12,9 @@ at all, in turn. After each such phase the load pauses, and what can be counted 
 - where stderr was read fast, the log has one line for each orphan, with its exit code, and one for each signal.
   Elsewhere lines are dropped, as they should be, but those that arrive are whole.
 
-In the first minute and at the end `run` is looked at while it sleeps: no zombie, no descriptor and no kilobyte more. How
-much of the memory that is free goes back to the kernel differs by some pages from look to look. What has leaked is in
-every look: so the highest of the first minute is compared with the lowest of the last ones.
+In the first minute and at the end `run` is looked at while it sleeps: no zombie, no descriptor and no kilobyte more.
+How much of the memory that is free goes back to the kernel differs by some pages from look to look. What has leaked is
+in every look: so the highest of the first minute is compared with the lowest of the last ones.
 """
 
 import argparse
