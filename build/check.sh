@@ -36,7 +36,7 @@ case $what in
                 /bin/busybox busybox-static
             tests/bench/prepare.sh
             choice=(--binary .work/bench/run-static --binary .work/bench/run-staticx --frozen .work/bench/run-frozen
-                --results tests/bench)
+                --results tests/bench --readme README.md)
         fi
         PYTHONPATH=tests exec .work/tests-venv/bin/python tests/bench/bench.py "${choice[@]}" "$@"
         ;;

@@ -27,6 +27,7 @@ from trials import try_all
 
 OURS = {False: "run", True: "run (staticx)"}
 FROZEN = "PyInstaller + staticx"
+BEGIN, END = "<!-- make bench -->\n", "<!-- end of make bench -->\n"
 
 
 def arguments() -> argparse.Namespace:
@@ -37,6 +38,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--python", default="/usr/bin/python3", help="the interpreter that the start is held against")
     parser.add_argument("--rounds", type=int, default=100, help="of the start (default: 100); the rest has a share")
     parser.add_argument("--results", type=Path, help="write RESULTS.md and results.svg into this folder")
+    parser.add_argument("--readme", type=Path, help="put the tables into this file, between its two marks")
     return parser.parse_args()
 
 
@@ -65,24 +67,33 @@ def machine(peers: Sequence[Peer]) -> str:
     return f"{cpu}, Linux {platform.release()}, {system}, Python {platform.python_version()}; {versions(peers)}."
 
 
-def report(peers: Sequence[Peer], found: Measured, works: str) -> str:
-    """All that was found, as Markdown."""
+def costs(peers: Sequence[Peer], found: Measured) -> str:
+    """What it costs, as Markdown."""
     names = [peer.name for peer in peers] + ["python"]
     return "\n".join(
         [
-            "# What the benchmark found\n",
             f"Made by `make bench`, all in one run. {machine(peers)}\n",
-            "![Times the cost of tini](results.svg)\n",
-            "## What it costs\n",
             "In brackets: times that of tini. Each measure takes the programs in turn, round by round; what needs",
             f"more than {SLOW_SECONDS} s to start is started in every {SLOW_ROUNDS}th round. MB: 1 000 000 bytes.",
             "`python` is the interpreter alone: `python3 -I -S -c pass`.\n",
             row_table(found.rows, names),
-            "## Limits\n",
-            limit_table(found.limits),
-            works,
         ]
     )
+
+
+def report(found: Measured, costs: str, works: str) -> str:
+    """All that was found, as Markdown."""
+    head = "# What the benchmark found\n\n![Times the cost of tini](results.svg)\n\n## What it costs\n\n"
+    return head + "\n".join([costs, "## Limits\n", limit_table(found.limits), works])
+
+
+def put_into(readme: Path, text: str) -> None:
+    """Replace what stands between the two marks of a file. Raises MeasureError where they are missing."""
+    head, begin, rest = readme.read_text().partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not end:
+        raise MeasureError(f"{readme} has no {BEGIN.strip()} and {END.strip()}")
+    readme.write_text(head + begin + text + end + tail)
 
 
 def what_works(peers: Sequence[Peer], command: str, folder: Path) -> str:
@@ -98,6 +109,7 @@ def main() -> int:
     """Measure, print, and return the exit code."""
     options = arguments()
     results = options.results and options.results.absolute()
+    readme = options.readme and options.readme.absolute()
     try:
         with tempfile.TemporaryDirectory(prefix="bench-") as name:
             folder = Path(name)
@@ -109,10 +121,13 @@ def main() -> int:
             found = gather(peers, command, options.python, options.rounds, everything=bool(options.frozen))
             works = what_works(peers, command, folder) if options.frozen else ""
             os.chdir("/")
+        cost = costs(peers, found)
+        if readme:
+            put_into(readme, f"{cost}\n{works.replace('## What works', '### What works', 1)}")
     except (MeasureError, AssertionError) as error:  # the latter is how engine.py tells
         print(f"bench: {error}", file=sys.stderr)
         return 2
-    text = report(peers, found, works)
+    text = report(found, cost, works)
     print(text, end="")
     if results:
         (results / "RESULTS.md").write_text(text)
