@@ -56,7 +56,7 @@ def soak(stress: Stress, options: argparse.Namespace, stop: threading.Event) -> 
         stress.start()
         while result.at_end is None and not stop.is_set():
             for kind in PHASES:
-                stress.phase(kind, options.phase)
+                stress.phase(kind, options.phase if warm else options.phase / 3)  # to see all there is in a minute
                 if result.violations:
                     return
             vitals = stress.flood()
