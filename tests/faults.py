@@ -46,7 +46,8 @@ STRACE = shutil.which("strace") or "strace"
 
 ONCE, ALWAYS = "1", "1+"
 
-SEED = os.environ.get("RUN_FAULTS_SEED") or str(random.SystemRandom().randrange(10**6))
+SEED = os.environ.setdefault("RUN_FAULTS_SEED", str(random.SystemRandom().randrange(10**6)))
+"""The same in all processes that pytest-xdist starts."""
 
 
 class Drawn(str):
@@ -314,9 +315,16 @@ def pytest_runtest_makereport(
     report = yield
     marker = item.get_closest_marker("fault")
     if marker and call.when == "call" and not report.skipped:
-        name, error = marker.args
-        TRIED.setdefault(name, {}).setdefault(error, []).append(report.passed)
+        report.user_properties.append(("fault", marker.args))
     return report
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Count it: here, since the test may have run in another process."""
+    for key, value in report.user_properties:
+        if key == "fault" and report.when == "call":
+            name, error = value
+            TRIED.setdefault(name, {}).setdefault(error, []).append(report.passed)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
