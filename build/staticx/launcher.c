@@ -259,7 +259,7 @@ static int hand_over(char **environment)
 }
 
 /* Have as much of a resource as may be had without a privilege; return what it was. */
-static struct rlimit raise_limit(__rlimit_resource_t resource)
+static struct rlimit raise_limit(int resource)
 {
     struct rlimit given;
 
