@@ -50,7 +50,9 @@ fi
 export SOURCE_DATE_EPOCH=0 PIP_ROOT_USER_ACTION=ignore
 work=$PWD/.work/$LINK
 mkdir -p "$work"
-make_venv "$python" "$work/venv" build/requirements-setuptools.txt build/requirements.txt
+requirements=(build/requirements-setuptools.txt build/requirements.txt)
+[ "$LINK" = static ] || requirements+=(build/requirements-staticx.txt)
+make_venv "$python" "$work/venv" "${requirements[@]}"
 "$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
     --force-reinstall --no-index .
 rm -f dist/run

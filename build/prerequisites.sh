@@ -64,15 +64,20 @@ shared_python() {
 
 # A virtual environment with pinned packages, made anew when any of them has changed.
 make_venv() { # PYTHON FOLDER REQUIREMENTS...
-    local python=$1 venv=$2 stamp file
+    local python=$1 venv=$2 stamp file options
     shift 2
     stamp=$("$python" -c 'import sys; print(sys.version, sys.executable)'; cat "$@")
     [ "$(cat "$venv/stamp" 2>/dev/null)" != "$stamp" ] || return 0
     rm -rf "$venv"
     "$python" -m venv "$venv"
     for file; do
+        options=(--no-build-isolation --use-pep517)
+        # staticx's only wheel is for glibc and x86-64, and its source takes scons: both for the sake of its bootloader, which
+        # is not used here. The rest is Python, and good for any machine and C library.
+        [[ $file != */requirements-staticx.txt ]] || options=(--only-binary :all: --platform manylinux1_x86_64
+            --target "$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')")
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --require-hashes --no-deps \
-            --no-build-isolation --use-pep517 -r "$file"
+            "${options[@]}" -r "$file"
     done
     echo "$stamp" >"$venv/stamp"
 }

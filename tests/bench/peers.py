@@ -9,7 +9,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
 SUPERVISORD_CONF = str(FOLDER / "supervisord.conf")
-REQUIREMENTS = FOLDER.parent.parent / "build" / "requirements.txt"
+REQUIREMENTS = sorted((FOLDER.parent.parent / "build").glob("requirements*.txt"))
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,7 @@ def versions(peers: Sequence[Peer]) -> str:
             words = ["dpkg-query", "--show", "--showformat=${Version}", peer.package]
             done = subprocess.run(words, capture_output=True, text=True, check=False)
             found.append(f"{peer.name} {done.stdout or '(not a package)'}")
-    pinned = dict(re.findall(r"^([\w-]+)==(\S+)", REQUIREMENTS.read_text(), re.MULTILINE))
+    requirements = "".join(path.read_text() for path in REQUIREMENTS)
+    pinned = dict(re.findall(r"^([\w-]+)==(\S+)", requirements, re.MULTILINE))
     found += [f"{name} {pinned[name]}" for name in ("pyinstaller", "staticx")]
     return ", ".join(found)

@@ -31,7 +31,7 @@ if [ ! -x "$made/run-frozen" ] || [ "$(cat "$made/frozen.stamp" 2>/dev/null)" !=
     mkdir -p "$work" && cd "$work" # where no folder named run/ is in the way
     "$venv/python" -m PyInstaller --log-level ERROR --clean -y --onefile --name run \
         --distpath "$work" --workpath "$work/build" --specpath "$work" "$venv/run" >&2
-    PATH=$venv:$PATH "$venv/staticx" "$work/run" "$made/run-frozen" >&2
+    PATH=$venv:$PATH "$venv/python" -m staticx "$work/run" "$made/run-frozen" >&2
     chmod 0755 "$made/run-frozen"
     echo "$stamp" >"$made/frozen.stamp"
 fi
