@@ -64,7 +64,7 @@ gcc -pie -s -o "$work/program/run" "${objects[@]}" "${search[@]/#/-L}" "-l:$libr
     -Wl,--gc-sections -Wl,--build-id=none
 
 interp=$("$python" -c 'import os, sys, staticx.elf as elf; print(elf.get_prog_interp(os.path.realpath(sys.executable)))')
-LD_LIBRARY_PATH=$folders "$python" build/staticx/bundle.py "$work/program/run" "$interp" "$work/archive.o"
+"$python" build/staticx/bundle.py "$work/program/run" "$interp" "$folders" "$work/archive.o"
 
 # The archive comes last in the file, far from the rest, so that a file that is cut off still has the whole launcher.
 gcc -static -no-pie -s -o "$work/bundle" "${launcher[@]}" "$work/archive.o" ${entry:+-Wl,--entry=run_entry} \

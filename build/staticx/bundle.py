@@ -1,10 +1,11 @@
 """Bundle a program and the shared libraries that it needs into one archive, with staticx.
 
-    bundle.py PROGRAM LOADER OBJECT
+    bundle.py PROGRAM LOADER FOLDERS OBJECT
 
 LOADER is the program's dynamic loader. OBJECT is an empty object file, which gets the archive as a section, for the
 launcher to be linked with: it takes the place of staticx's bootloader, and reads the same archive. The libraries are
-found by ldd, as staticx does it: LD_LIBRARY_PATH may say where they are.
+found by ldd, as staticx does it, in FOLDERS first: "first:second". LD_LIBRARY_PATH would act on strip and objcopy too,
+which may need others of the same names.
 """
 
 # mypy: disable-error-code="import-not-found,import-untyped,misc"
@@ -21,7 +22,7 @@ import staticx.hooks
 from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 from staticx.constants import ARCHIVE_SECTION
-from staticx.elf import strip_elf, tool_objcopy
+from staticx.elf import get_prog_interp, get_shobj_deps, strip_elf, tool_objcopy
 from staticx.utils import copy_to_tempfile
 
 SECTION = "staticx_archive"
@@ -91,6 +92,12 @@ class Bundle(staticx.api.StaticxGenerator):
             super().add_library(str(copy), exist_ok)
 
 
+def libraries(program: str, loader: str, folders: str) -> list[str]:
+    """Return the paths of all that ldd finds; musl's calls the loader by the program's name for it, a placeholder."""
+    placeholder = get_prog_interp(program)
+    return [loader if path == placeholder else path for path in get_shobj_deps(program, folders.split(":"))]
+
+
 def seal(path: str) -> None:
     """Make the archive a part of the memory of what is linked with it, and add its size and checksum."""
     with Path(path).open("rb") as file:
@@ -106,11 +113,12 @@ def seal(path: str) -> None:
         )
 
 
-def main(program: str, loader: str, target: str) -> None:
+def main(program: str, loader: str, folders: str, target: str) -> None:
     """Put the archive into the object file target."""
     staticx.hooks.hooks.clear()  # they look into PyInstaller's archives, and for name services, which are not used
     staticx.api.remove_rpath = remove_rpath  # instead of patchelf, a program that would have to be installed
     staticx.api.get_prog_interp = lambda _: loader  # the program names a placeholder
+    staticx.api.get_shobj_deps = lambda path: libraries(path, loader, folders)
     with Bundle(program, loader, target) as bundle:
         bundle.generate(target)
     seal(target)
