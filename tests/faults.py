@@ -315,7 +315,7 @@ def pytest_runtest_makereport(
     report = yield
     marker = item.get_closest_marker("fault")
     if marker and call.when == "call" and not report.skipped:
-        report.user_properties.append(("fault", marker.args))
+        report.user_properties.append(("fault", " ".join(marker.args)))
     return report
 
 
@@ -323,7 +323,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Count it: here, since the test may have run in another process."""
     for key, value in report.user_properties:
         if key == "fault" and report.when == "call":
-            name, error = value
+            name, error = str(value).split()
             TRIED.setdefault(name, {}).setdefault(error, []).append(report.passed)
 
 
