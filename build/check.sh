@@ -15,7 +15,7 @@ case $what in
     test)
         need gcc gcc cc:libc.a libc6-dev strace strace unshare util-linux setpriv util-linux ps procps \
             /bin/busybox busybox-static musl-gcc musl-tools mandoc mandoc
-        exec .work/tests-venv/bin/pytest --numprocesses auto --dist loadfile "$@"
+        exec .work/tests-venv/bin/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder "$@"
         ;;
     lint)
         need shellcheck shellcheck

@@ -15,6 +15,8 @@ pytest_plugins = ["bundles", "engine", "extension", "faults"]
 
 ROOT = Path(__file__).resolve().parent.parent
 
+LONG = ("test_image", "test_examples", "test_soak", "test_containers")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add --binary: the same tests run against any binary."""
@@ -66,6 +68,11 @@ def static_only(request: pytest.FixtureRequest) -> None:
     marker = request.node.get_closest_marker("static_only")
     if marker and request.getfixturevalue("is_bundle"):
         pytest.skip(f"LINK=staticx: {marker.args[0]}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take long first: each runs in one process, and none should be the last one to end."""
+    items.sort(key=lambda item: not item.path.name.startswith(LONG))
 
 
 def pytest_configure(config: pytest.Config) -> None:
