@@ -43,7 +43,7 @@ DEFECTS = {
         "open descriptors",
     ),
     "a signal is lost": (
-        "def lose(signum, group): return ('', '') if signum > 33 and every(999) else send(signum, group)\n"
+        "def lose(signum, group): return ('', {}) if signum > 33 and every(999) else send(signum, group)\n"
         "children.send = lose",
         r"was sent \d+ times, the command received \d+",
     ),
@@ -58,7 +58,7 @@ DEFECTS = {
     ),
     "the log blocks": (
         "def block(self, level, text): os.write(2, f'run: [{level}] {text}\\n'.encode())\nlog.Log._write = block",
-        r"not within \d+ s: .*\(stderr read (slowly|not at all)\)",
+        r"not within [\d.]+ s: .*\(stderr read (slowly|not at all)\)",
     ),
 }
 
