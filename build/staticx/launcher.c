@@ -12,7 +12,6 @@
 #include "_start.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -25,11 +24,13 @@
 #include <sys/random.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 enum { CANNOT_RUN = 125, NEEDED = 4 * 1024 * 1024 }; /* SPEC.md, "Exit code"; bytes that the program takes at least */
 enum { BLOCK = 512, NAME_SIZE = 100, SIZE_FIELD = 124, TYPE_FIELD = 156, TARGET_FIELD = 157 }; /* of tar(5) */
 enum { NOEXEC_SEAL = 8, EXECUTABLE = 16 }; /* MFD_NOEXEC_SEAL and MFD_EXEC, since Linux 6.3 */
+enum { RESTORER = 0x04000000 };            /* SA_RESTORER of sigaction(2), without which x86-64 calls no handler */
 #define DAMAGED "its archive is damaged: "
 
 /* The sections that bundle.py made, last in the file; their beginnings and ends are from the linker. */
@@ -209,7 +210,7 @@ static bool place(const struct file *file, bool as_links)
         symlinkat(link, handover.directory_fd, file->name);
     } else {
         int fd = openat(handover.directory_fd, file->name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0700);
-        if (sendfile(fd, file->fd, &start, INT_MAX) < 0 || close(fd) < 0 || start != lseek(file->fd, 0, SEEK_END))
+        if (sendfile(fd, file->fd, &start, file->size) < 0 || close(fd) < 0 || start != lseek(file->fd, 0, SEEK_END))
             return false;
     }
     return faccessat(handover.directory_fd, file->name, X_OK, AT_EACCESS) == 0;
@@ -273,8 +274,9 @@ int main(__attribute__((unused)) int argc, char **argv, char **environment)
     const char *parents[] = {start_getenv("TMPDIR"), "/tmp", "/dev/shm", "/run", "/var/tmp", "/."};
     enum { PARENTS = sizeof parents / sizeof *parents };
     char path[2 * LONGEST_PATH], variable[64];
+    struct { void (*handler)(int); long flags; void *restorer; sigset64 mask; } bus = {cut_off, RESTORER, NULL, 0};
 
-    sigaction(SIGBUS, &(struct sigaction){.sa_handler = cut_off}, NULL);
+    syscall(SYS_rt_sigaction, SIGBUS, &bus, NULL, sizeof bus.mask); /* musl's sigaction(3) would unblock 33 and 34 */
     /* These are the command's, and would be in the way of memfds: takeover.c gives them back. */
     handover.umask = umask(077);
     handover.file_size = raise_limit(RLIMIT_FSIZE);
