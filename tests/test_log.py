@@ -176,7 +176,7 @@ def test_the_command_s_own_stderr_is_not_touched(start: Starter) -> None:
 
 def test_lines_to_a_regular_file_are_appended_where_the_command_writes_too(start: Starter) -> None:
     log = start.result("sh", "-c", "echo mine >&2; exit 1")[2].splitlines()
-    assert log[2] == "mine"
+    assert log.count("mine") == 1
     assert len(log) == 5
 
 
