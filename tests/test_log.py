@@ -207,10 +207,9 @@ def test_run_sleeps_between_events(start: Starter) -> None:
 def test_of_hundreds_of_groups_the_first_are_named_and_the_others_counted(start: Starter) -> None:
     """More than once the buffer that the list of children is read into."""
     daemons = 900
-    started = start(
-        "-s", "TERM", "sh", "-c", f"for i in $(seq {daemons}); do (setsid sleep 1000 &); done; exec sleep 1000"
-    )
-    wait_until(lambda: len(children(started.pid)) == daemons + 1, "all daemons are re-parented to run")
+    script = f"for i in $(seq {daemons}); do (setsid sleep 1000 &); done; exec sleep 1000"
+    started = start("-s", "TERM", "sh", "-c", script)
+    wait_until(lambda: len({os.getpgid(child) for child in children(started.pid)}) == daemons + 1, "all are daemons")
     started.send(signal.SIGTERM)
     assert started.wait() == 143
     log = started.log()
