@@ -15,11 +15,14 @@ _buffer = bytearray(4096)
 """What is read from /proc: the same memory every time. Whoever runs for months must not grow by fragmentation."""
 
 
-def _read_once(path: str) -> int:
-    """Read the beginning of a file under /proc into the buffer; return how many bytes. Raises OSError."""
+def _read(path: str) -> bytes:
+    """Read a file under /proc, which may come in parts. Raises OSError."""
     fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     try:
-        return posix.readv(fd, [_buffer])
+        content = b""
+        while count := posix.readv(fd, [_buffer]):
+            content += _buffer[:count]
+        return content
     finally:
         posix.close(fd)
 
@@ -29,11 +32,10 @@ def _proc_is_ours() -> bool:
 
     After unshare(2) of a pid namespace the old /proc stays mounted, with numbers that mean other processes here.
     """
-    count = _read_once("/proc/self/status")
-    begin = _buffer.find(b"\nNSpid:", 0, count)
-    if begin < 0:
+    _, found, rest = _read("/proc/self/status").partition(b"\nNSpid:")
+    if not found:
         return posix.readlink("/proc/self") == str(posix.getpid())
-    return _buffer[begin : _buffer.find(b"\n", begin + 1, count)].split()[1:] == [b"%d" % posix.getpid()]
+    return rest.partition(b"\n")[0].split() == [b"%d" % posix.getpid()]
 
 
 def _add(found: Recipients, pid: int) -> None:
@@ -49,11 +51,11 @@ def _scan_for_children(found: Recipients) -> None:
     for name in posix.listdir("/proc"):
         if name.isdigit():
             try:
-                count = _read_once(f"/proc/{name}/stat")
+                stat = _read(f"/proc/{name}/stat")
             except OSError:
                 continue
             # proc(5): "pid (comm) state ppid ...", where comm may hold blanks and parentheses
-            if _buffer[:count].rpartition(b") ")[2].split()[1] == me:
+            if stat.rpartition(b") ")[2].split()[1] == me:
                 _add(found, int(name))
 
 

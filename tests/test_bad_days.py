@@ -95,6 +95,22 @@ def test_the_proc_of_another_pid_namespace_is_not_believed(tmp_path: Path, binar
     assert code == 143, log
 
 
+@pytest.mark.parametrize("past", [6, 8, 10, -500])
+def test_a_user_in_very_many_groups(start: Starter, past: int) -> None:
+    """Their numbers come before NSpid in /proc/PID/status, which then goes on past 4096 bytes, where a read may end."""
+
+    def setup() -> None:
+        count = 0
+        while Path("/proc/self/status").read_bytes().find(b"\nNSpid:") < 4096 - past:
+            count += 1
+            os.setgroups(range(10_000, 10_000 + count))
+
+    started = start("sh", "-c", "(setsid sleep 1000 &); exec sleep 1000", preexec_fn=setup)
+    wait_until(lambda: len({os.getpgid(child) for child in children(started.pid)}) == 2, "the daemon has left the group")
+    started.send(signal.SIGTERM)
+    assert started.wait() == 143
+
+
 def test_in_a_root_that_has_nothing_but_the_binary(tmp_path: Path, binary: str) -> None:
     root = tmp_path / "root"
     root.mkdir()
