@@ -96,8 +96,9 @@ static PyObject *set_ignored(PyObject *module, PyObject *args)
 PyDoc_STRVAR(wait_signal_doc,
              "wait_signal(mask, timeout) -> (signal, sender's pid) or None\n\n"
              "Sleep until a signal of mask is pending, and take it: rt_sigtimedwait(2). The sender is -1 when the kernel\n"
-             "sent it, as it does for a key typed at a terminal, and 0 for a process outside of the pid namespace. timeout is in seconds; None waits for ever. None is returned when the time is over, or when a\n"
-             "stop and continue ended the sleep early. Raises OSError.");
+             "sent it, as it does for a key typed at a terminal, and 0 for a process outside of the pid namespace. timeout\n"
+             "is in seconds; None waits for ever. None is returned when the time is over, or when a stop and continue ended\n"
+             "the sleep early. Raises OSError.");
 
 static PyObject *wait_signal(PyObject *module, PyObject *args)
 {

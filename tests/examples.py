@@ -13,9 +13,6 @@ FOLDER = ROOT / "docker" / "examples"
 REDIS = 6379
 """The port of redis."""
 
-PATIENCE = 300.0
-"""Seconds for work of a few seconds, on a machine that is busy with other things."""
-
 
 def build(name: str, images: Images, bare_image: str) -> str:
     """The image of an example, with the binary under test as its `run`."""
@@ -36,7 +33,7 @@ def wrk(connections: int, seconds: int, port: int) -> list[str]:
 def fetch_pages(images: Images, container: Container, seconds: int, port: int = 80) -> None:
     """Fetch pages for so long, with wrk. Fails unless all were answered."""
     network = ("--network", f"container:{container.name}")
-    report = docker("run", "--rm", *network, load_image(images), *wrk(8, seconds, port), seconds=PATIENCE)
+    report = docker("run", "--rm", *network, load_image(images), *wrk(8, seconds, port))
     served = re.search(r"(\d+) requests in", report)
     assert served and int(served[1]) > 0, report
     assert "Socket errors" not in report and "Non-2xx" not in report, report
@@ -44,7 +41,7 @@ def fetch_pages(images: Images, container: Container, seconds: int, port: int = 
 
 def execute(container: Container, *words: str) -> str:
     """What a command that is executed in the container prints."""
-    return docker("exec", container.name, *words, seconds=PATIENCE)
+    return docker("exec", container.name, *words)
 
 
 def answers(container: Container, *words: str) -> bool:

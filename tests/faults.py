@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import DEADLINE, children, compile_c, status, wait_until
+from harness import AS_PID_1, DEADLINE, children, compile_c, status, wait_until
 
 LISTED = {
     "fork": "EAGAIN ENOMEM ENOSYS",
@@ -256,9 +256,6 @@ def trace(binary: str, tmp_path: Path) -> Iterator[Trace]:
     yield start
     for traced in started:
         traced.kill_all()
-
-
-AS_PID_1 = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child=KILL")
 
 
 @pytest.fixture

@@ -10,8 +10,11 @@ from typing import Any, ClassVar, TypeVar
 
 T = TypeVar("T")
 
-DEADLINE = 60.0
-"""Seconds after which a condition that did not come true is a failure; the machine may be slow."""
+DEADLINE = 300.0
+"""Seconds after which a condition that did not come true is a failure: a shared machine may stand still meanwhile."""
+
+AS_PID_1 = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child=KILL")
+"""The words before those of a command that make it PID 1 of a pid namespace of its own; they need root."""
 
 
 def wait_until(condition: Callable[[], T], what: str, seconds: float = DEADLINE) -> T:
@@ -152,7 +155,7 @@ class Starter:
         unshare that forks is told so by --fork.
         """
         if pid_1:
-            prefix = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child=KILL"]
+            prefix = AS_PID_1
         folder = self._folder / f"started-{len(self._started)}"
         folder.mkdir()
         started = Started([*prefix, self.binary, *words], folder, "--fork" in prefix, **options)

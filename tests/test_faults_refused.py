@@ -6,8 +6,8 @@ Nothing is traced here. Some filters tell calls of the same number apart, as str
 import errno
 
 import pytest
-from faults import AS_PID_1, assert_clear, assert_told, errnos
-from harness import DEADLINE, Starter, children, state, wait_until
+from faults import assert_clear, assert_told, errnos
+from harness import AS_PID_1, DEADLINE, Starter, children, state, wait_until
 from terminal_session import Session, session
 
 SANDBOX = ("EPERM", "ENOSYS")

@@ -65,19 +65,7 @@ class World:
         variables = [f"{name}={value}" for name, value in (environment or {}).items()]
         command = ["/bin/show", *variables, "--", "/bin/run", "-qq", "/bin/show"]
         done = subprocess.run(
-            [
-                "unshare",
-                "--mount",
-                "--pid",
-                "--fork",
-                "--kill-child=KILL",
-                "/bin/sh",
-                "-c",
-                script,
-                "sh",
-                *world,
-                *command,
-            ],
+            [*NAMESPACE, "/bin/sh", "-c", script, "sh", *world, *command],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -10,12 +10,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from harness import AS_PID_1
 from peers import Peer
 
 DEADLINE = 120.0
 ENVIRONMENT = {"PATH": os.environ.get("PATH", os.defpath)}
 COMMAND_NAME = "bench-command"
-AS_PID_1 = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child=KILL")
 
 
 class MeasureError(Exception):

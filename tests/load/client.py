@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Sequence
 
 HOST = "127.0.0.1"
 
@@ -19,6 +20,17 @@ CHUNK = 65536
 
 RECEIVE_BUFFER = 65536
 """So small that most of a page waits in the service rather than in the kernel's buffers."""
+
+
+def run(threads: Sequence[threading.Thread], seen: Sequence[threading.Event]) -> None:
+    """Start the threads, say when every connection has had answers, and wait for the end."""
+    for thread in threads:
+        thread.start()
+    for event in seen:
+        event.wait()
+    print("loaded", flush=True)
+    for thread in threads:
+        thread.join()
 
 
 class Pages:
@@ -39,14 +51,7 @@ class Pages:
     def run(self) -> None:
         """Read until the service is gone."""
         threads = [threading.Thread(target=self._read_pages, args=[seen]) for seen in self._seen]
-        threads.append(threading.Thread(target=self._watch))
-        for thread in threads:
-            thread.start()
-        for seen in self._seen:
-            seen.wait()
-        print("loaded", flush=True)
-        for thread in threads:
-            thread.join()
+        run([*threads, threading.Thread(target=self._watch)], self._seen)
         print(json.dumps({"complete": self.complete, "late": self.late, "cut": self.cut}), flush=True)
 
     def _watch(self) -> None:
@@ -121,14 +126,7 @@ class Keys:
 
     def run(self) -> None:
         """Write until the service is gone."""
-        threads = [threading.Thread(target=self._write, args=[i]) for i in range(len(self._seen))]
-        for thread in threads:
-            thread.start()
-        for seen in self._seen:
-            seen.wait()
-        print("loaded", flush=True)
-        for thread in threads:
-            thread.join()
+        run([threading.Thread(target=self._write, args=[i]) for i in range(len(self._seen))], self._seen)
         print(json.dumps(self.acknowledged), flush=True)
 
     def _write(self, i: int) -> None:
