@@ -6,8 +6,9 @@
  * It is three processes. Two receive signals, all that can be caught, and answer each with a byte on standard output:
  * the command itself (the signal's number), and a daemon in a session of its own, a child of `run` (128 more). The
  * third makes processes. An order is a byte on standard input: `r` for a round of families of every kind, `b` for a
- * burst of orphans at once, each in a group of its own, `g` for orphans that gather and then all end. When `run` has reaped all of them it writes what it has made so far to the descriptor
- * REPORTS. At the end of its input it ends; the receivers then end with the next TERM.
+ * burst of orphans at once, each in a group of its own, `g` for orphans that gather and then all end. When `run` has
+ * reaped all of them it writes what it has made so far to the descriptor REPORTS. At the end of its input it ends; the
+ * receivers then end with the next TERM.
  */
 #define _GNU_SOURCE
 #include <errno.h>
