@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tarfile
 import time
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import pytest
-from harness import DEADLINE, wait_until
+from harness import DEADLINE, signal_numbers, wait_until
 
 BUILD_SECONDS = 900.0
 """What building an image may take: packages are downloaded, and the program is compiled."""
@@ -129,12 +130,26 @@ class Container:
         fields = [line.split(None, 4) for line in lines]
         return [Process(int(pid), int(parent), int(group), state, name) for pid, parent, group, state, name in fields]
 
+    def _is_executed(self) -> bool:
+        """Whether one of its processes is a `run` that has blocked its signals, or there is none any more.
+
+        What is sent before is lost: to the runtime's own process, or to a program without a first instruction, for
+        which the kernel drops it (signal(7)). TTIN and TTOU tell, as in test_signal_loss.py.
+        """
+        try:
+            lines = docker("top", self.name, "-eo", "pid,blocked").splitlines()[1:]
+        except AssertionError:
+            return not self.inspect(".State.Running")
+        blocked = (int(line.split()[1].lstrip("<"), 16) for line in lines)
+        return any({signal.SIGTTIN, signal.SIGTTOU} <= signal_numbers(mask) for mask in blocked)
+
     def exit_code(self) -> int:
         """The exit code, once it has ended."""
         return int(docker("wait", self.name))
 
     def stop(self) -> int:
         """`docker stop`: the exit code. Fails when it took so long that it may have been docker's KILL."""
+        wait_until(self._is_executed, "run is executed")
         begin = time.monotonic()
         docker("stop", "--time", str(GRACE), self.name, seconds=GRACE + DEADLINE)
         seconds = time.monotonic() - begin
@@ -144,6 +159,7 @@ class Container:
 
     def kill(self, name: str) -> None:
         """`docker kill`: send it a signal by name."""
+        wait_until(self._is_executed, "run is executed")
         docker("kill", "--signal", name, self.name)
 
     def start_again(self) -> None:

@@ -56,7 +56,11 @@ def children(pid: int) -> list[int]:
 
 def signals(pid: int, field: str) -> set[int]:
     """A signal set of /proc/PID/status (SigBlk, SigIgn, SigCgt, SigPnd, ShdPnd) as signal numbers."""
-    mask = int(status(pid).get(field, "0"), 16)
+    return signal_numbers(int(status(pid).get(field, "0"), 16))
+
+
+def signal_numbers(mask: int) -> set[int]:
+    """The signals of a set that is written as a number, bit n - 1 for signal n, as the kernel does."""
     return {n for n in range(1, 65) if mask >> (n - 1) & 1}
 
 
