@@ -26,11 +26,12 @@ const char *start_environment, *start_environment_end;
  *
  * The kernel puts the environment on the stack as string after string, and below them pointers to them (execve(2)). The
  * C library would take some variables away in a program with more rights than its user, and change GLIBC_TUNABLES in place
- * (ld.so(8)); so it gets to see no environment. The strings stay as they are.
+ * (ld.so(8)); so it gets to see an environment of our own. The strings stay as they are.
  */
 __attribute__((no_stack_protector)) long *capture_at_entry(long *stack);
 
 static const char *last_entry; /* of the environment */
+static char allocator[] = ALLOCATOR_SETTING;
 
 /* rt_sigprocmask(2) itself: syscall(3) would set errno, where there is none yet. */
 static inline void block_at_entry(const sigset64 *blocked, sigset64 *old)
@@ -62,13 +63,15 @@ __attribute__((no_stack_protector)) long *capture_at_entry(long *stack)
     for (; environment[count]; count++)
         last_entry = environment[count];
 
-    /* The number of arguments and their pointers move up to where the environment ends. The stack stays aligned to 16
-       bytes, for which one entry may have to remain; it is an empty one. Volatile, or this would become a memmove(3). */
-    long hidden = count & ~1L;
+    /* The number of arguments and their pointers move up to where the environment ends, but for one entry, or for two,
+       as the stack stays aligned to 16 bytes. Volatile, or this would become a memmove(3). */
+    long hidden = count ? (count - 1) & ~1L : 0;
     volatile long *moved = stack + hidden;
 
     if (hidden < count)
-        environment[hidden] = "";
+        environment[hidden] = allocator;
+    if (hidden + 1 < count)
+        environment[hidden + 1] = "";
     for (long i = argc + 1; i >= 0; i--)
         moved[i] = stack[i];
     return stack + hidden;

@@ -24,6 +24,12 @@ extern sigset64 start_ignored; /* ignored when the process was executed */
  */
 extern const char *start_environment, *start_environment_end;
 
+/*
+ * A variable for glibc, which would keep what is freed, of each size a few pieces: as a rare size comes late, the process
+ * would still grow after hours of full load.
+ */
+#define ALLOCATOR_SETTING "GLIBC_TUNABLES=glibc.malloc.tcache_count=0"
+
 /* getenv(3) for that environment. */
 const char *start_getenv(const char *name);
 

@@ -13,7 +13,7 @@ SOAK = ROOT / "tests" / "soak" / "soak.py"
 TIME_LIMIT = 300
 
 FILLING = "2000"
-"""Kilobytes: within seconds the C library's caches of freed memory are not full yet, as they are after a minute."""
+"""Kilobytes: within seconds not every kind of load has come yet, as it has after a minute."""
 
 DAMAGED = """#!{python} -S
 import os, sys, types

@@ -295,6 +295,6 @@ int main(__attribute__((unused)) int argc, char **argv, char **environment)
     }
     snprintf(variable, sizeof variable, HANDOVER_VARIABLE "=%d", hand_over(environment));
     snprintf(path, sizeof path, "%s/%s", base, program.target);
-    execve(path, argv, (char *[]){variable, NULL});
+    execve(path, argv, (char *[]){variable, ALLOCATOR_SETTING, NULL});
     fail("cannot execute the program of its archive: ", strerror(errno));
 }

@@ -12,9 +12,8 @@ at all, in turn. After each such phase the load pauses, and what can be counted 
 - where stderr was read fast, the log has one line for each orphan, with its exit code, and one for each signal.
   Elsewhere lines are dropped, as they should be, but those that arrive are whole.
 
-In the first minute and at the end `run` is looked at while it sleeps: no zombie, no descriptor more, and no memory more
-but for 64 kB: the C library keeps a few freed pieces of each size, and meets a rare size late. What has leaked is in
-every look: so the highest of the first minute is compared with the lowest of the last ones.
+In the first minute and at the end `run` is looked at while it sleeps: no zombie, no descriptor more, no kilobyte more.
+What has leaked is in every look: so the highest of the first minute is compared with the lowest of the last ones.
 """
 
 import argparse
@@ -42,7 +41,7 @@ def arguments() -> argparse.Namespace:
         "--warm-up", type=float, default=60, metavar="SECONDS", help="until the first look (default: 60)"
     )
     parser.add_argument("--phase", type=float, default=3, metavar="SECONDS", help="of each way to read (default: 3)")
-    parser.add_argument("--slack", type=int, default=64, metavar="KB", help="memory that may be added (default: 64)")
+    parser.add_argument("--slack", type=int, default=0, metavar="KB", help="memory that may be added (default: 0)")
     parser.add_argument("--role", choices=ROLES, action="append", help="which to soak (default: both at once)")
     parser.add_argument("--patience", type=float, default=60, metavar="SECONDS", help="until something counts as lost")
     return parser.parse_args()
