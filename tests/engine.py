@@ -29,6 +29,9 @@ GRACE = 600
 PROMPT = 300.0
 """Seconds within which a container that ended by the signal is gone, on a machine that stands still meanwhile too."""
 
+LOOKS = 5
+"""How often the engine is asked, in the time of one deadline, before it counts as hanging."""
+
 CLASSIC = "classic"
 BUILDKIT = "buildkit"
 
@@ -55,6 +58,16 @@ def docker(*words: str, client: str = "docker", seconds: float = DEADLINE, **opt
     text = done.stdout.decode(errors="replace")
     assert done.returncode == 0, f"docker {' '.join(words)} failed with {done.returncode}:\n{text}"
     return text
+
+
+def look(*words: str) -> str:
+    """Call the docker client for something that changes nothing: several times if the engine does not answer."""
+    for _ in range(LOOKS - 1):
+        try:
+            return docker(*words, seconds=DEADLINE / LOOKS)
+        except subprocess.TimeoutExpired:
+            pass
+    return docker(*words, seconds=DEADLINE / LOOKS)
 
 
 def unique_name() -> str:
@@ -113,11 +126,11 @@ class Container:
 
     def inspect(self, what: str) -> Any:
         """A part of what `docker inspect` tells, such as .State.ExitCode."""
-        return json.loads(docker("inspect", "--format", f"{{{{json {what}}}}}", self.name))
+        return json.loads(look("inspect", "--format", f"{{{{json {what}}}}}", self.name))
 
     def logs(self) -> str:
         """What it wrote to stdout and stderr so far."""
-        return docker("logs", self.name)
+        return look("logs", self.name)
 
     def wait_log(self, text: str) -> None:
         """Wait until the text is in its log."""
@@ -126,7 +139,7 @@ class Container:
 
     def processes(self) -> list[Process]:
         """All its processes, zombies included."""
-        lines = docker("top", self.name, "-eo", "pid,ppid,pgid,stat,comm").splitlines()[1:]
+        lines = look("top", self.name, "-eo", "pid,ppid,pgid,stat,comm").splitlines()[1:]
         fields = [line.split(None, 4) for line in lines]
         return [Process(int(pid), int(parent), int(group), state, name) for pid, parent, group, state, name in fields]
 
@@ -137,7 +150,7 @@ class Container:
         which the kernel drops it (signal(7)). TTIN and TTOU tell, as in test_signal_loss.py.
         """
         try:
-            lines = docker("top", self.name, "-eo", "pid,blocked").splitlines()[1:]
+            lines = look("top", self.name, "-eo", "pid,blocked").splitlines()[1:]
         except AssertionError:
             return not self.inspect(".State.Running")
         blocked = (int(line.split()[1].lstrip("<"), 16) for line in lines)
