@@ -80,7 +80,7 @@ def test_run_signals_the_postmaster_and_the_application_alone(containers: Contai
 
     sent = [line for line in run_log(container) if line.startswith(("sending", "forwarding"))]
     assert sent[0] == f"forwarding INT (2) to group {group}"
-    assert set(sent[1:]) == {f"sending INT (2) to group {group}"}
+    assert set(sent[1:]) <= {f"sending INT (2) to group {group}"}  # nobody is left for it when both end at once
     assert "terminating connection due to administrator command" in container.logs()  # the postmaster's TERM
     assert "canceling statement" not in container.logs()  # which INT would mean to a backend
     assert container.logs().count(CLEAN_END) == 1
