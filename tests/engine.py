@@ -7,7 +7,6 @@ import io
 import json
 import os
 import shutil
-import signal
 import subprocess
 import tarfile
 import time
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import pytest
-from harness import DEADLINE, signal_numbers, wait_until
+from harness import DEADLINE, are_blocked_by_run, signal_numbers, wait_until
 
 BUILD_SECONDS = 900.0
 """What building an image may take: packages are downloaded, and the program is compiled."""
@@ -147,14 +146,14 @@ class Container:
         """Whether one of its processes is a `run` that has blocked its signals, or there is none any more.
 
         What is sent before is lost: to the runtime's own process, or to a program without a first instruction, for
-        which the kernel drops it (signal(7)). TTIN and TTOU tell, as in test_signal_loss.py.
+        which the kernel drops it (signal(7)).
         """
         try:
             lines = look("top", self.name, "-eo", "pid,blocked").splitlines()[1:]
         except AssertionError:
             return not self.inspect(".State.Running")
         blocked = (int(line.split()[1].lstrip("<"), 16) for line in lines)
-        return any({signal.SIGTTIN, signal.SIGTTOU} <= signal_numbers(mask) for mask in blocked)
+        return any(are_blocked_by_run(signal_numbers(mask)) for mask in blocked)
 
     def exit_code(self) -> int:
         """The exit code, once it has ended."""

@@ -59,6 +59,14 @@ def signals(pid: int, field: str) -> set[int]:
     return signal_numbers(int(status(pid).get(field, "0"), 16))
 
 
+def are_blocked_by_run(signums: set[int]) -> bool:
+    """Whether a process that shows these signals as blocked is a `run` that has begun.
+
+    TTIN and TTOU tell: of the others, SigBlk leaves out those that rt_sigtimedwait(2) waits for, while it does.
+    """
+    return signums >= {signal.SIGTTIN, signal.SIGTTOU}
+
+
 def signal_numbers(mask: int) -> set[int]:
     """The signals of a set that is written as a number, bit n - 1 for signal n, as the kernel does."""
     return {n for n in range(1, 65) if mask >> (n - 1) & 1}

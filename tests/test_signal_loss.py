@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from harness import DEADLINE, Started, Starter, alive, children, signals, state, status, wait_until
+from harness import DEADLINE, Started, Starter, alive, are_blocked_by_run, children, signals, state, status, wait_until
 from recording import RECORD, RECORDER, got, wait_got, wait_ready
 
 RTMIN_3 = signal.SIGRTMIN + 3
@@ -30,15 +30,12 @@ def default_actions() -> Iterator[None]:
 
 
 def is_executed(pid: int, binary: str) -> bool:
-    """Whether this process is `run`, and its first instructions have blocked the signals.
-
-    TTIN and TTOU tell: of the others, SigBlk leaves out those that rt_sigtimedwait(2) waits for, while it does.
-    """
+    """Whether this process is `run`, and its first instructions have blocked the signals."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return binary.encode() in words[:2] and signals(pid, "SigBlk") >= {signal.SIGTTIN, signal.SIGTTOU}
+    return binary.encode() in words[:2] and are_blocked_by_run(signals(pid, "SigBlk"))
 
 
 def pid_when_executed(started: Started, binary: str, pid_1: bool) -> int:
