@@ -3,7 +3,7 @@
 from itertools import combinations
 
 import pytest
-from engine import Containers, Process
+from engine import Container, Containers, Process
 from harness import wait_until
 
 KINDS = {
@@ -96,9 +96,22 @@ def test_without_any_writable_directory_the_static_build_runs_and_the_bundle_say
     assert (container.exit_code(), container.logs().strip()) == expected
 
 
+def with_processes_left(
+    count: int, containers: Containers, image: str, *words: str, options: tuple[str, ...] = ()
+) -> Container:
+    """Start a container where `run` finds so many processes that it may still make: others are there already.
+
+    A small --pids-limit will not do: the container's runtime is bound by it too, and at times needs more itself.
+    """
+    limit = 50
+    fill = f"while [ $((others += 1)) -lt {limit - count} ]; do sleep 1000 & done"
+    entry = ("--entrypoint", "/bin/sh", "--pids-limit", str(limit), *options)
+    return containers(image, "-c", f'{fill}; exec /bin/run "$@"', "sh", *words, options=entry)
+
+
 @kinds({"user": KINDS["user"], "terminal": KINDS["terminal"], "default": ()})
 def test_a_refused_fork_gives_125_and_one_line(options: tuple[str, ...], containers: Containers, image: str) -> None:
-    container = containers(image, "-q", "sleep", "1000", options=("--pids-limit", "1", *options))
+    container = with_processes_left(0, containers, image, "-q", "sleep", "1000", options=options)
     assert container.exit_code() == 125
     lines = container.logs().splitlines()
     assert len(lines) == 1
@@ -108,7 +121,5 @@ def test_a_refused_fork_gives_125_and_one_line(options: tuple[str, ...], contain
 def test_what_is_left_is_stopped_when_the_command_ends_for_want_of_processes(
     containers: Containers, image: str
 ) -> None:
-    container = containers(
-        image, "-s", "TERM", "sh", "-c", "sleep 1000 & sleep 1000; exit", options=("--pids-limit", "3")
-    )
+    container = with_processes_left(2, containers, image, "-s", "TERM", "sh", "-c", "sleep 1000 & sleep 1000; exit")
     assert container.exit_code() == 143
