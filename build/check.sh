@@ -19,7 +19,7 @@ case $what in
         ;;
     lint)
         need shellcheck shellcheck
-        mapfile -t scripts < <(git ls-files | xargs grep -lE '^#!/bin/(ba)?sh|^# shellcheck shell' --)
+        mapfile -t scripts < <(git -c safe.directory="$PWD" ls-files | xargs grep -lE '^#!/bin/(ba)?sh|^# shellcheck shell' --)
         shellcheck -x "${scripts[@]}"
         .work/tests-venv/bin/ruff check
         .work/tests-venv/bin/ruff format --check

@@ -142,9 +142,9 @@ def test_signals_reach_daemons_with_a_binary_that_may_only_be_executed(copy: Sta
     assert code == 143, log
 
 
-def test_without_capabilities(tmp_path: Path, binary: str) -> None:
+def test_without_capabilities(tmp_path: Path, copy: Starter) -> None:
     bare = ["--bounding-set=-all", "--inh-caps=-all", "--ambient-caps=-all", "--no-new-privs"]
-    code, _, log = Starter("setpriv", tmp_path).result(*bare, binary, *ORPHANS)
+    code, _, log = Starter("setpriv", tmp_path).result(*bare, copy.binary, *ORPHANS)
     assert code == 5, log
     assert "[error]" not in log
 
@@ -212,6 +212,6 @@ def test_a_stopped_and_continued_run_loses_nothing(start: Starter) -> None:
     wait_until(lambda: state(started.pid) == "T", "run is stopped")
     started.send(signal.SIGUSR1)
     command = children(started.pid)[0]
-    assert state(command) == "S"
+    wait_until(lambda: state(command) == "S", "the command still waits")
     started.send(signal.SIGCONT)
     assert started.wait() == 7

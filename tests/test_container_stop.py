@@ -66,8 +66,8 @@ def test_a_service_that_ends_takes_the_container_with_it(containers: Containers,
 
 
 def test_a_service_that_ignores_TERM_is_killed_after_the_time_given(containers: Containers, image: str) -> None:
-    stubborn = "trap '' TERM; exec sleep 1000"
-    container = containers(image, "-ds", "TERM", "-t", "0.5", "--", "sh", "-ec", f'sh -c "{stubborn}" & sleep 1 &')
+    script = "{ trap '' TERM; echo ignored; exec sleep 1000; } | read line &"  # which ends once that is read
+    container = containers(image, "-ds", "TERM", "-t", "0.5", "--", "sh", "-ec", script)
     assert container.exit_code() == 137
 
 

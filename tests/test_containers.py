@@ -1,10 +1,14 @@
 """In every kind of container: the command runs, orphans are reaped, and `docker stop` ends everything by TERM."""
 
+import os
 from itertools import combinations
 
 import pytest
 from engine import Container, Containers, Process
 from harness import wait_until
+
+FEW = 20 + 4 * (os.cpu_count() or 1)
+"""A limit of processes that leaves the container's runtime enough for its threads: it has some for each CPU."""
 
 KINDS = {
     "user": ("--user", "1000:1000"),
@@ -14,7 +18,7 @@ KINDS = {
     "no-ipc": ("--ipc", "none"),
     "init": ("--init",),
     "host-pids": ("--pid", "host"),
-    "few-pids": ("--pids-limit", "20"),
+    "few-pids": ("--pids-limit", f"{FEW}"),
     "little-memory": ("--memory", "24m"),
     "terminal": ("--tty",),
     "stdin": ("--interactive",),
@@ -103,7 +107,7 @@ def with_processes_left(
 
     A small --pids-limit will not do: the container's runtime is bound by it too, and at times needs more itself.
     """
-    limit = 50
+    limit = 30 + FEW
     fill = f"while [ $((others += 1)) -lt {limit - count} ]; do sleep 1000 & done"
     entry = ("--entrypoint", "/bin/sh", "--pids-limit", str(limit), *options)
     return containers(image, "-c", f'{fill}; exec /bin/run "$@"', "sh", *words, options=entry)

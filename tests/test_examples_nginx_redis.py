@@ -92,6 +92,7 @@ def test_docker_stop_under_load_cuts_nothing_off_and_loses_no_key(
 def test_docker_stop_ends_nginx_first_and_then_redis(containers: Containers, example: str) -> None:
     container = containers(example)
     wait_for(container, *PORTS)
+    container.wait_log("just started")
     found = re.search(r"pid=(\d+), just started", container.logs())
     assert found, container.logs()
     redis = found[1]

@@ -27,10 +27,10 @@ def reaped(container: Container) -> set[int]:
 
 
 def services(container: Container) -> list[Inside]:
-    """The container's services, with their workers, in the order of their pids."""
+    """The container's services with their workers, in the order of their pids; without what refresh has just forked."""
     own = own_pid(container)
     found = inside(container)
-    masters = {process.pid for process in found if process.parent == own and process.name in ("nginx", "refresh")}
+    masters = {min(p.pid for p in found if p.parent == own and p.name == name) for name in ("nginx", "refresh")}
     workers = {process.pid for process in found if process.parent in masters and process.name == "nginx"}
     return sorted(process for process in found if process.pid in masters | workers)
 

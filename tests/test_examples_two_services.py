@@ -41,7 +41,7 @@ def test_both_services_answer_and_docker_stop_ends_them_by_TERM(
 ) -> None:
     container = containers(example, options=options)
     wait_for_both(container)
-    assert len(container.processes()) == 3
+    wait_until(lambda: len(container.processes()) == 3, "the client's process is gone")
     assert container.stop() == 143
     assert container.logs().count("killed by") == 2
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from engine import BUILDKIT, CLASSIC, Containers, Images, docker, unavailable, unique_name
+from engine import BUILD_SECONDS, BUILDKIT, CLASSIC, Containers, Images, docker, unavailable, unique_name
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCKERFILE = ("--file", str(ROOT / "docker" / "Dockerfile"), str(ROOT))
@@ -58,8 +58,8 @@ def test_the_image_holds_the_same_bytes_as_make_build_makes(
 ) -> None:
     # In a container of the image's builder, since this machine may have other versions of the compiler and of Python.
     builder = images.build(kit, "--target", "builder", *DOCKERFILE)
-    build = "cp -r /src /elsewhere && cd /elsewhere && rm -rf .work dist && make build && sha256sum dist/run"
-    made = docker("run", "--rm", "--network", "host", builder, "bash", "-ec", build, seconds=600)
+    build = "exec 2>&1; cp -r /src /elsewhere && cd /elsewhere && rm -rf .work dist && make build && sha256sum dist/run"
+    made = docker("run", "--rm", "--network", "host", builder, "bash", "-ec", build, seconds=BUILD_SECONDS)
     assert made.splitlines()[-1].split()[0] == hashlib.sha256(program(exported)).hexdigest()
 
 

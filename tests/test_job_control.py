@@ -122,7 +122,7 @@ def test_a_command_that_was_brought_to_the_foreground_while_it_ran_reads_the_ter
     bash.wait_foreground(run)
     gate.write_text("open\n")
     bash.line("something")
-    bash.expect("got=something", 10)
+    bash.expect("got=something")
     bash.expect_prompt()
 
 
@@ -251,7 +251,7 @@ def test_suspend_acts_on_the_command_where_runs_own_group_has_the_terminal(
         bash.line("fg")
         bash.wait_foreground(os.getpgid(only_child(bash.pid)))
     bash.type(SUSPEND)
-    bash.expect("Stopped", 10)
+    bash.expect("Stopped")
     bash.expect_prompt()
     assert state(sleep) == "T"
     bash.line("fg")

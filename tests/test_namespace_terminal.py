@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import alive, state, wait_until
+from harness import DEADLINE, alive, state, wait_until
 from terminal_session import END_OF_FILE, INTERRUPT, READER, READING, SUSPEND, Session, descendant, session
 
 UNSHARE = "unshare --pid --fork --kill-child=KILL"
@@ -101,7 +101,7 @@ def test_PID_1_that_leads_the_session_continues_a_suspended_command(binary: str)
             terminal.line(word)
             terminal.expect(f"got={word}")
         terminal.type(INTERRUPT)
-        assert terminal.leader.wait(60) == 130
+        assert terminal.leader.wait(DEADLINE) == 130
 
 
 def test_PID_1_that_leads_the_session_runs_an_interactive_shell(binary: str) -> None:
@@ -119,7 +119,7 @@ def test_PID_1_that_leads_the_session_runs_an_interactive_shell(binary: str) -> 
         terminal.type(INTERRUPT)
         terminal.expect("<3> ")
         terminal.line("exit 5")
-        assert terminal.leader.wait(60) == 5
+        assert terminal.leader.wait(DEADLINE) == 5
 
 
 def test_in_the_foreground_an_interactive_shell_has_job_control(bash: Session, binary: str) -> None:

@@ -61,7 +61,7 @@ def send_at_a_random_moment(start: Starter, signum: int, pid_1: bool, seed: int)
         pass
     os.kill(pid, signum)
     try:
-        code = started.wait(20)
+        code = started.wait()
     except AssertionError as lost:
         return f"signal {signum} after {moment * 1000:.1f} ms: {lost}"
     return "" if code == 128 + signum else f"signal {signum} after {moment * 1000:.1f} ms: {code}\n{started.log()}"
@@ -138,17 +138,19 @@ def test_an_ALRM_from_outside_is_forwarded_and_neither_fires_nor_delays_the_time
     assert started.process.stdin
     started.process.stdin.close()
     wait_got(started, "left", signal.SIGTERM)
+    sent = 0
     while alive(left):
         started.send(signal.SIGALRM)
+        sent += 1
         time.sleep(0.05)
         assert time.monotonic() < before + DEADLINE, "the timer was delayed"
     assert time.monotonic() - before >= grace, "the timer fired early"
-    assert got(started, "left").count(signal.SIGALRM) > 5
+    assert got(started, "left").count(signal.SIGALRM) >= sent // 4  # those that are pending already are not queued
     assert started.wait() == 137
 
 
 def test_the_timer_of_t_survives_that_run_is_stopped_and_continued(start: Starter) -> None:
-    started = start("-s", "TERM", "-t", "1", "sh", "-c", f"{RECORD} left & read line", stdin=-1)
+    started = start("-s", "TERM", "-t", "5", "sh", "-c", f"{RECORD} left & read line", stdin=-1)
     (left,) = wait_ready(started, "left")
     assert started.process.stdin
     started.process.stdin.close()

@@ -96,7 +96,7 @@ def test_the_soak_finds_out_when(defect: str, package: Path, tmp_path: Path) -> 
     damaged = tmp_path / "run"
     damaged.write_text(DAMAGED.format(python=sys.executable, folder=str(package), damage=damage))
     damaged.chmod(0o755)
-    patience = "10" if defect in NEVER else str(DEADLINE)
+    patience = "30" if defect in NEVER else str(DEADLINE)
     result = soak(damaged, "--patience", patience, "--role", "subreaper")
     assert result.returncode == 1
     assert re.search(finding, result.stderr), result.stderr + result.stdout

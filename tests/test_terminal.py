@@ -8,7 +8,7 @@ import signal
 import termios
 from pathlib import Path
 
-from harness import Starter, alive, children, state, wait_until
+from harness import DEADLINE, Starter, alive, children, state, wait_until
 from recording import RECORDER
 from terminal_session import (
     END_OF_FILE,
@@ -42,7 +42,7 @@ def test_run_takes_the_terminal_back_when_the_main_command_ends(binary: str) -> 
         terminal.wait_foreground(terminal.pid)
         assert alive(sleep)
         terminal.type(INTERRUPT)
-        assert terminal.leader.wait(60) == 130
+        assert terminal.leader.wait(DEADLINE) == 130
 
 
 def test_run_takes_the_terminal_back_when_the_main_command_is_killed(binary: str) -> None:
@@ -50,7 +50,7 @@ def test_run_takes_the_terminal_back_when_the_main_command_is_killed(binary: str
         descendant(terminal.pid, "sleep")
         terminal.wait_foreground(terminal.pid)
         terminal.type(QUIT)
-        assert terminal.leader.wait(60) == 137
+        assert terminal.leader.wait(DEADLINE) == 137
 
 
 def test_the_command_reads_the_terminal_and_interrupt_acts_on_it(binary: str) -> None:
@@ -59,7 +59,7 @@ def test_the_command_reads_the_terminal_and_interrupt_acts_on_it(binary: str) ->
         terminal.line("something")
         terminal.expect("got=something")
         terminal.type(INTERRUPT)
-        assert terminal.leader.wait(60) == 130
+        assert terminal.leader.wait(DEADLINE) == 130
 
 
 def test_without_a_shell_suspend_has_no_lasting_effect(binary: str) -> None:
@@ -71,7 +71,7 @@ def test_without_a_shell_suspend_has_no_lasting_effect(binary: str) -> None:
             terminal.line(word)
             terminal.expect(f"got={word}")
         terminal.type(END_OF_FILE)
-        assert terminal.leader.wait(60) == 0
+        assert terminal.leader.wait(DEADLINE) == 0
 
 
 def test_a_change_of_the_windows_size_reaches_the_command(binary: str) -> None:
@@ -98,7 +98,7 @@ def test_everything_ends_when_the_terminal_of_a_session_led_by_run_is_hung_up(bi
         pids = children(terminal.pid)
         wait_until(lambda: {Path(f"/proc/{pid}/comm").read_text() for pid in pids} == {"sleep\n"}, "both sleep")
         terminal.hang_up()
-        assert terminal.leader.wait(60) == 128 + signal.SIGHUP
+        assert terminal.leader.wait(DEADLINE) == 128 + signal.SIGHUP
         assert not any(map(alive, pids))
 
 
@@ -111,7 +111,7 @@ def test_everything_ends_when_the_terminal_of_an_interactive_shell_is_hung_up(bi
         wait_until(lambda: {Path(f"/proc/{pid}/comm").read_text() for pid in pids} == {"sleep\n"}, "both sleep")
         bash.hang_up()
         wait_until(lambda: not any(map(alive, [run, *pids])), "run and its processes end")
-        bash.leader.wait(60)
+        bash.leader.wait(DEADLINE)
         assert members(bash.pid) == []
 
 
@@ -177,7 +177,7 @@ def test_output_that_is_stopped_does_not_keep_run_from_ending(binary: str) -> No
         terminal.type(STOP_OUTPUT)
         wait_until(lambda: is_stopped(f"/proc/{terminal.pid}/fd/0"), "output is stopped")
         os.kill(terminal.pid, signal.SIGTERM)
-        assert terminal.leader.wait(60) == 143
+        assert terminal.leader.wait(DEADLINE) == 143
         assert not alive(sleep)
 
 
@@ -213,7 +213,7 @@ def test_an_interactive_shell_as_the_command_has_its_own_job_control(binary: str
         terminal.type(INTERRUPT)
         terminal.expect("<3> ")
         terminal.line("exit 5")
-        assert terminal.leader.wait(60) == 5
+        assert terminal.leader.wait(DEADLINE) == 5
 
 
 def test_an_interactive_shell_under_run_under_an_interactive_shell(binary: str) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 HOST = "127.0.0.1"
 
 PAUSE = 0.01
+"""Seconds between two parts of a page, for the first connection; the others are slower, and so end one by one."""
 CHUNK = 65536
 
 RECEIVE_BUFFER = 65536
@@ -50,7 +51,7 @@ class Pages:
 
     def run(self) -> None:
         """Read until the service is gone."""
-        threads = [threading.Thread(target=self._read_pages, args=[seen]) for seen in self._seen]
+        threads = [threading.Thread(target=self._read_pages, args=[number]) for number in range(len(self._seen))]
         run([*threads, threading.Thread(target=self._watch)], self._seen)
         print(json.dumps({"complete": self.complete, "late": self.late, "cut": self.cut}), flush=True)
 
@@ -63,18 +64,20 @@ class Pages:
         except OSError:
             self._refused.set()
 
-    def _read_pages(self, seen: threading.Event) -> None:
+    def _read_pages(self, number: int) -> None:
+        pause = PAUSE * (1 + number / 4)
+        seen = self._seen[number]
         try:
             while True:
                 with socket.socket() as connection:
                     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
                     connection.connect((HOST, self._port))
-                    while self._read_page(connection):
+                    while self._read_page(connection, pause):
                         seen.set()
         except OSError:
             seen.set()  # refused: the service is gone
 
-    def _read_page(self, connection: socket.socket) -> bool:
+    def _read_page(self, connection: socket.socket, pause: float) -> bool:
         """Read one response; say whether there was one. One that has begun and is not complete goes into the book."""
         received = b""
         body, length = 0, -1
@@ -91,7 +94,7 @@ class Pages:
                         length, body = content_length(head.decode()), len(rest)
                 else:
                     body += len(part)
-                time.sleep(PAUSE)
+                time.sleep(pause)
         except (OSError, ValueError) as error:
             if received:
                 self.cut.append(f"{body} of {length} bytes: {error}")
