@@ -45,6 +45,19 @@ def _add(found: Recipients, pid: int) -> None:
         pass
 
 
+def _moved(found: Recipients) -> dict[int, int]:
+    """Those that have changed their process group since they were found, and which one they are in by now."""
+    moved = {}
+    for pid, group in found.members.items():
+        try:
+            now = posix.getpgid(pid)
+        except OSError:
+            continue
+        if now != group:
+            moved[pid] = now
+    return moved
+
+
 def _scan_for_children(found: Recipients) -> None:
     """Find the children by every process's parent, on a kernel without CONFIG_PROC_CHILDREN. Raises OSError."""
     me = b"%d" % posix.getpid()
@@ -83,7 +96,8 @@ def find_recipients() -> Recipients | None:
     try:
         if not _proc_is_ours():
             return None
-        found = Recipients(posix.getpgrp())
+        # The own group must not get it as a whole; 0 is how getpgid(2) shows a group of an outer pid namespace.
+        found = Recipients({posix.getpgrp(), 0})
         try:
             _read_children(found)
         except FileNotFoundError:
@@ -115,12 +129,20 @@ def send(signum: int, main_group: int) -> "tuple[Names, dict[str, Names]]":
 
     Where the children cannot be listed, PID 1 signals all of its namespace, and any other `run` the main group.
     """
+    reached = Names()
+    refused: dict[str, Names] = {}
     found = find_recipients()
     if found is not None:
-        return _send_each(signum, [*(-group for group in found.groups), *found.alone])
-    if posix.getpid() == 1:
-        return _send_each(signum, [ALL])
-    return _send_each(signum, [-main_group] if _has_child_in(main_group) else [])
+        _send_each(signum, found.targets(), reached, refused)
+        # By setsid(2) one may have left its group before the signal came to it; none may miss that.
+        moved = _moved(found)
+        if moved:
+            _send_each(signum, found.missed(moved), reached, refused)
+    elif posix.getpid() == 1:
+        _send_each(signum, [ALL], reached, refused)
+    elif _has_child_in(main_group):
+        _send_each(signum, [-main_group], reached, refused)
+    return reached, refused
 
 
 def stop_group(group: int) -> None:
@@ -166,10 +188,8 @@ class Names:
         return ", ".join(self._names) + (f" and {self._more} more" if self._more else "")
 
 
-def _send_each(signum: int, targets: list[int]) -> tuple[Names, dict[str, Names]]:
+def _send_each(signum: int, targets: list[int], reached: Names, refused: dict[str, Names]) -> None:
     """kill(2) each target; name those that were reached, and by reason those that were not. Who is gone is neither."""
-    reached = Names()
-    refused: dict[str, Names] = {}
     for target in targets:
         try:
             posix.kill(target, signum)
@@ -178,4 +198,3 @@ def _send_each(signum: int, targets: list[int]) -> tuple[Names, dict[str, Names]
             pass
         except OSError as error:
             refused.setdefault(str(error.strerror), Names()).add(target)
-    return reached, refused

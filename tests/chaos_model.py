@@ -40,6 +40,22 @@ def recipients(world: World, signum: int) -> tuple[tuple[int, str, int], ...]:
     return (*((signum, "group", group) for group in groups), *((signum, "node", i) for i in alone))
 
 
+def send_all(world: World, signum: int) -> World:
+    """Begin to send a signal."""
+    members = tuple((i, node.group) for i, node in children(world) if node.group != RUN)
+    return world.change_run(sending=recipients(world, signum), told_by_group=(signum, members) if members else None)
+
+
+def send_again(world: World, signum: int, members: tuple[tuple[int, int], ...]) -> World:
+    """Once all is sent: those in another group by now get it by that group, or alone if it has got it already."""
+    not_as_group = {RUN, *(group for _, group in members)}
+    moved = [(i, now) for i, group in members if (now := world.node(i).group) != group]
+    groups = sorted({group for _, group in moved} - not_as_group)
+    alone = [i for i, group in moved if group in not_as_group]
+    more = (*((signum, "group", group) for group in groups), *((signum, "node", i) for i in alone))
+    return world.change_run(sending=more, told_by_group=None)
+
+
 def run_steps(world: World) -> Iterator[World]:
     """What `run` may do next."""
     run = world.run
@@ -51,6 +67,9 @@ def run_steps(world: World) -> Iterator[World]:
             rest = world.change_run(sending=run.sending[:at] + run.sending[at + 1 :])
             yield rest.send_target(kind, number, signum, RUN)
         return
+    if run.told_by_group is not None:
+        yield send_again(world, *run.told_by_group)
+        return
     mine = children(world)
     if not mine:
         yield world.change_run(ended=True, pending=(), due=None, grace_runs=False)
@@ -58,19 +77,18 @@ def run_steps(world: World) -> Iterator[World]:
     if any(node.state == ZOMBIE for _, node in mine):
         yield reap(world)
     if run.due is not None:
-        yield world.change_run(
-            sending=recipients(world, run.due), due=None, grace_runs=run.setup.kills_soon, killing=run.due == KILL
-        )
+        sending = send_all(world, run.due)
+        yield sending.change_run(due=None, grace_runs=run.setup.kills_soon, killing=run.due == KILL)
         return
     if run.grace_runs:
-        yield world.change_run(sending=recipients(world, KILL), grace_runs=False, killing=True)
+        yield send_all(world, KILL).change_run(grace_runs=False, killing=True)
     if run.killing and run.kill_again:
-        yield world.change_run(sending=recipients(world, KILL), kill_again=False)
+        yield send_all(world, KILL).change_run(kill_again=False)
     if run.pending:
         taken = min(run.pending)
         at = run.pending.index(taken)
         pending = run.pending[:at] + run.pending[at + 1 :]
-        yield world.change_run(sending=recipients(world, taken), pending=pending, kill_again=run.killing)
+        yield send_all(world, taken).change_run(pending=pending, kill_again=run.killing)
 
 
 def reap(world: World) -> World:

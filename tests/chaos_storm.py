@@ -122,6 +122,10 @@ class Storm(Stage):
             if not least <= got <= most:
                 raise self.failure(f"the command got signal {signum} {got} times, not {least} to {most} times")
 
+    def moves(self) -> bool:
+        """Whether anybody is about to do something: also once it has slept for so long as it was told."""
+        return super().moves() or any("nanosleep" in seen.sleeps for seen in self.seen.values())
+
     def end(self) -> None:
         """Kill all puppets, however many come up meanwhile: `run` ends, with the highest code, and nobody survives."""
         wait_until(self._killed, "run ends", self.patience)

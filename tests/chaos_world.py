@@ -46,12 +46,16 @@ class Setup(NamedTuple):
 
 
 class Run(NamedTuple):
-    """`run`: what it has been sent, whom it is sending what, and what it has made of those that ended."""
+    """`run`: what it has been sent, whom it is sending what, and what it has made of those that ended.
+
+    Of those that it sends a signal by their groups it remembers which groups they were in.
+    """
 
     setup: Setup
     pending: tuple[int, ...] = ()
     stopped: bool = False
     sending: tuple[tuple[int, str, int], ...] = ()
+    told_by_group: tuple[int, tuple[tuple[int, int], ...]] | None = None
     main_lives: bool = True
     code: int = 0
     due: int | None = None

@@ -9,11 +9,16 @@ from pathlib import Path
 
 import pytest
 from harness import Starter, signals
+from hypothesis import HealthCheck, settings
 from probe import Probe
 
 pytest_plugins = ["bundles", "engine", "extension", "faults"]
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# The machine may stand still for a while, and a fixture's folder may serve many examples.
+settings.register_profile("run", deadline=None, suppress_health_check=list(HealthCheck))
+settings.load_profile("run")
 
 LONG = ("test_image", "test_examples", "test_soak", "test_containers")
 

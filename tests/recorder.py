@@ -2,7 +2,7 @@
 
 `recorder.py NAME [GROUP]` blocks every signal, joins the process group if one is given, prints `NAME ready PID`, and
 then `NAME got NUMBER` for each signal that is delivered, queued real-time signals one by one. Only KILL ends it, or
-two minutes without a signal.
+ten minutes without a signal.
 """
 
 import ctypes
@@ -10,7 +10,7 @@ import errno
 import os
 import sys
 
-LIFETIME = 120
+LIFETIME = 600
 
 # The C library's own functions leave signals 32 and 33 out: rt_sigprocmask(2), rt_sigtimedwait(2).
 SIGPROCMASK, SIGTIMEDWAIT = {"x86_64": (14, 128), "aarch64": (135, 137)}[os.uname().machine]

@@ -45,7 +45,10 @@ class Session:
             for signum in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGTSTP):
                 signal.signal(signum, signal.SIG_DFL)
 
-        environment = os.environ | {"PS1": r"<\#> ", "TERM": "dumb", "HISTFILE": "/dev/null"}
+        environment = os.environ | {
+            **{"PS1": r"<\#> ", "PROMPT_COMMAND": "", "TERM": "dumb", "LC_ALL": "C.UTF-8"},
+            **{"HISTFILE": "/dev/null", "INPUTRC": "/dev/null"},
+        }
         # There are no threads here, which a preexec_fn could trip over.
         self.leader = subprocess.Popen(
             words,

@@ -22,7 +22,7 @@ from chaos_stage import told
 from chaos_storm import MEMBERS, MOMENTS, Member, Moment, Storm
 from chaos_world import Setup
 from harness import Starter, compile_c
-from hypothesis import HealthCheck, Phase, given, note, reject, settings
+from hypothesis import Phase, given, note, reject, settings
 from hypothesis import strategies as st
 
 EXAMPLES = int(os.environ.get("CHAOS_EXAMPLES", "200"))
@@ -36,11 +36,9 @@ def puppet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 chaos = settings(
-    deadline=None,
     max_examples=EXAMPLES,
     print_blob=True,
     database=None,
-    suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.generate, Phase.shrink],
 )
 

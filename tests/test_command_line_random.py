@@ -6,13 +6,13 @@ import re
 import signal
 
 from harness import Starter
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from probe import Probe
 
 SIGNALS = ("INT", "TERM", "KILL", "QUIT", "HUP", "USR1", "USR2")
 
-many = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+many = settings(max_examples=60)
 
 options = st.one_of(
     st.just(("q", None)),

@@ -92,7 +92,8 @@ def test_when_run_gives_up_the_command_gets_its_parent_death_signal(trace: Trace
 def test_of_the_stop_signals_that_fail_one_is_enough(trace: Trace, error: str, when: str) -> None:
     """First TERM, then KILL."""
     traced = trace(
-        "kill", error, when, "-q", "-s", "TERM", "-t0.3", "/bin/sh", "-c", "echo started; sleep 1000 & exit 7"
+        *("kill", error, when, "-q", "-s", "TERM", "-t0.3" if when == ONCE else "-t3600"),
+        *("/bin/sh", "-c", "echo started; sleep 1000 & exit 7"),
     )
     traced.finish()
     assert bool(traced.failed) == (when == ONCE)

@@ -19,9 +19,9 @@ def each(call: str, page: str, *, all_errnos: bool = False) -> list[object]:
     return [pytest.param(call, error, id=f"{call}-{error}", marks=pytest.mark.fault(page, error)) for error in errors]
 
 
-def refused(refuse: str, call: str, error: str, pid_1: bool) -> dict[str, tuple[str, ...]]:
-    """An option for Starter: the words that start the binary without this call."""
-    return {"prefix": (*(AS_PID_1 if pid_1 else ()), refuse, call, str(getattr(errno, error)))}
+def refused(refuse: str, call: str, error: str, pid_1: bool) -> tuple[str, ...]:
+    """The words that start the binary without this call."""
+    return (*(AS_PID_1 if pid_1 else ()), refuse, call, str(getattr(errno, error)))
 
 
 @pytest.mark.parametrize("pid_1", [False, True], ids=["subreaper", "pid-1"])
@@ -30,7 +30,7 @@ def refused(refuse: str, call: str, error: str, pid_1: bool) -> dict[str, tuple[
     [*each("fork", "fork"), *each("pdeathsig", "prctl", all_errnos=True), *each("setpgid", "setpgid")],
 )
 def test_nothing_is_started_without(start: Starter, refuse: str, call: str, error: str, pid_1: bool) -> None:
-    code, out, log = start.result("-q", "/bin/echo", "started", **refused(refuse, call, error, pid_1))
+    code, out, log = start.result("-q", "/bin/echo", "started", prefix=refused(refuse, call, error, pid_1))
     assert (code, out) == (125, ""), log
     assert_clear(log, error)
 
@@ -38,10 +38,10 @@ def test_nothing_is_started_without(start: Starter, refuse: str, call: str, erro
 @pytest.mark.parametrize(("call", "error"), each("subreaper", "prctl", all_errnos=True))
 def test_only_PID_1_can_do_without_being_a_subreaper(start: Starter, refuse: str, call: str, error: str) -> None:
     script = "echo started; ( (exit 9) & ); exit 7"
-    code, out, log = start.result("-q", "/bin/sh", "-c", script, **refused(refuse, call, error, pid_1=False))
+    code, out, log = start.result("-q", "/bin/sh", "-c", script, prefix=refused(refuse, call, error, pid_1=False))
     assert (code, out) == (125, ""), log
     assert_clear(log, error)
-    result = start.result("-q", "/bin/sh", "-c", script, **refused(refuse, call, error, pid_1=True))
+    result = start.result("-q", "/bin/sh", "-c", script, prefix=refused(refuse, call, error, pid_1=True))
     assert result == (9, "started\n", "")
 
 
@@ -50,7 +50,7 @@ def test_only_PID_1_can_do_without_being_a_subreaper(start: Starter, refuse: str
 def test_without_waiting_it_is_one_line_and_125(
     start: Starter, refuse: str, call: str, error: str, pid_1: bool
 ) -> None:
-    code, out, log = start.result("-q", "/bin/sleep", "1000", **refused(refuse, call, error, pid_1))
+    code, out, log = start.result("-q", "/bin/sleep", "1000", prefix=refused(refuse, call, error, pid_1))
     assert (code, out) == (125, ""), log
     assert_clear(log, error)
 
@@ -58,11 +58,13 @@ def test_without_waiting_it_is_one_line_and_125(
 @pytest.mark.parametrize("pid_1", [False, True], ids=["subreaper", "pid-1"])
 @pytest.mark.parametrize(("call", "error"), each("kill", "kill"))
 def test_without_signals_the_command_runs(start: Starter, refuse: str, call: str, error: str, pid_1: bool) -> None:
-    script = "echo started; /bin/sleep 0.2 & exit 7"
-    words = ("-q", "-s", "TERM", "/bin/sh", "-c", script)
-    code, out, log = start.result(*words, **refused(refuse, call, error, pid_1))
-    assert (code, out) == (7, "started\n")
-    assert_told(log, error, ["TERM"])
+    words = ("-q", "-s", "TERM", "/bin/sh", "-c", "exec 3<&0; echo started; cat <&3 & exit 7")
+    started = start(*words, stdin=-1, prefix=refused(refuse, call, error, pid_1))
+    started.wait_log("[warn]")
+    assert started.process.stdin
+    started.process.stdin.close()
+    assert (started.wait(), started.out()) == (7, "started\n")
+    assert_told(started.log(), error, ["TERM"])
 
 
 # -- tcsetpgrp ---------------------------------------------------------------------------------------------------------

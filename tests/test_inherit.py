@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from harness import Starter
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from probe import Probe
 
-some = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+some = settings(max_examples=25)
 
 strings = st.binary(max_size=50).map(lambda value: value.replace(b"\0", b""))
 entries = st.one_of(

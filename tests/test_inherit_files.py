@@ -83,8 +83,11 @@ def test_whatever_stderr_is_and_the_log_says(
 
 
 def test_thousands_of_open_files(probe: Probe) -> None:
-    files = dict.fromkeys(range(3, 1500), "/dev/null")
-    direct, through = probe.both(setup=with_fds(files))
+    def setup() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (2000, 2000))
+        with_fds(dict.fromkeys(range(3, 1500), "/dev/null"))()
+
+    direct, through = probe.both(setup=setup)
     assert len(fds(direct)) == 1500
     assert fds(through) == fds(direct)
 

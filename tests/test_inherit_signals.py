@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from harness import Starter, alive, signals, state, wait_until
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from probe import Probe, ignore, set_blocked, signal_mask
 
-some = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+some = settings(max_examples=40)
 
 UNBLOCKABLE = {signal.SIGKILL, signal.SIGSTOP}
 EVERY = sorted(set(range(1, 65)) - UNBLOCKABLE)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from harness import DEADLINE
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,7 +44,7 @@ void _start(void)
 """
 SYSTEM_CALLS = {"x86_64": ("rax", 231, "rdi", "syscall"), "aarch64": ("x8", 94, "x0", "svc #0")}
 
-fuzz = settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck), database=None)
+fuzz = settings(max_examples=60, database=None)
 
 
 def checksum(archive: bytes) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from harness import DEADLINE, Starter, compile_c
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 REFERENCE = r"""
@@ -110,7 +110,7 @@ def test_a_name_with_a_slash_is_not_looked_up(binary: str, places: Path, kind: s
     assert ours == reference
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80)
 @given(
     kinds=st.lists(st.sampled_from(KINDS), max_size=5),
     folder=st.sampled_from(["good", "no-line", "not-executable", "dangling"]),

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from harness import Started, Starter, alive, children, state, status, wait_until
@@ -105,6 +106,8 @@ def test_PID_1_without_proc_signals_everything_in_its_namespace(start: Starter, 
 
 def test_PID_1_with_the_proc_of_the_outer_namespace_signals_everything_in_its_own(start: Starter, victim: int) -> None:
     # The daemon is given the pid that the victim has outside.
+    if not Path("/proc/sys/kernel/ns_last_pid").exists():
+        pytest.skip("this kernel was made without CONFIG_CHECKPOINT_RESTORE")
     script = f"""
         setsid {RECORD} grandchild &
         echo {victim - 2} > /proc/sys/kernel/ns_last_pid

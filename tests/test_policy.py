@@ -103,8 +103,26 @@ pids = st.integers(2, 50)
 
 @given(st.lists(st.tuples(pids, st.integers(0, 20)), unique_by=lambda child: child[0]), st.integers(0, 20))
 def test_each_group_once_and_whoever_shares_the_own_group_alone(children: list[tuple[int, int]], own: int) -> None:
-    found = Recipients(own)
+    found = Recipients({own, 0})
     for pid, group in children:
         found.add(pid, group)
-    assert set(found.groups) == {group for _, group in children} - {own, 0}
-    assert found.alone == [pid for pid, group in children if group in (own, 0)]
+    groups = {group for _, group in children} - {own, 0}
+    alone = [pid for pid, group in children if group in (own, 0)]
+    targets = found.targets()
+    assert sorted(targets) == sorted([*(-group for group in groups), *alone])
+
+
+@given(st.dictionaries(pids, st.integers(1, 8), min_size=1), st.data())
+def test_who_changed_the_group_gets_it_by_the_new_one_or_alone_if_that_has_got_it(
+    before: dict[int, int], data: st.DataObject
+) -> None:
+    found = Recipients({9, 0})
+    for pid, group in before.items():
+        found.add(pid, group)
+    moved = data.draw(st.dictionaries(st.sampled_from(sorted(before)), st.integers(0, 20)))
+    more = found.missed(moved)
+    assert len(more) == len(set(more))
+    assert not set(more) & set(found.targets())
+    for pid, group in moved.items():
+        assert (-group in more) != (pid in more)
+        assert (pid in more) == (group in (0, 9) or -group in found.targets())

@@ -139,13 +139,18 @@ def test_an_ALRM_from_outside_is_forwarded_and_neither_fires_nor_delays_the_time
     started.process.stdin.close()
     wait_got(started, "left", signal.SIGTERM)
     sent = 0
+
+    def forwarded() -> bool:
+        return got(started, "left").count(signal.SIGALRM) == sent or not alive(left)
+
     while alive(left):
         started.send(signal.SIGALRM)
         sent += 1
+        wait_until(forwarded, "ALRM is forwarded")
         time.sleep(0.05)
         assert time.monotonic() < before + DEADLINE, "the timer was delayed"
     assert time.monotonic() - before >= grace, "the timer fired early"
-    assert got(started, "left").count(signal.SIGALRM) >= sent // 4  # those that are pending already are not queued
+    assert got(started, "left").count(signal.SIGALRM) >= sent - 1 > 0  # the last one may have come too late
     assert started.wait() == 137
 
 
@@ -156,7 +161,7 @@ def test_the_timer_of_t_survives_that_run_is_stopped_and_continued(start: Starte
     started.process.stdin.close()
     wait_got(started, "left", signal.SIGTERM)
     started.send(signal.SIGSTOP)
-    wait_until(lambda: state(started.pid) == "T", "run is stopped")
+    wait_until(lambda: state(started.pid) in ("T", "Z"), "run is stopped, unless it has ended")
     started.send(signal.SIGCONT)
     wait_until(lambda: not alive(left), "the timer fires")
     assert started.wait() == 137

@@ -312,7 +312,7 @@ static void answer(int byte)
 static void receive_signals(int mark)
 {
     const uint64_t every = ~(1ull << (SIGCHLD - 1));
-    const struct timespec long_silence = {.tv_sec = 20};
+    const struct timespec long_silence = {.tv_sec = 400};
 
     close(reports);
     answer(mark);

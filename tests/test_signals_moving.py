@@ -1,0 +1,113 @@
+"""SPEC.md, "Signals": no signal is lost on a process that changes its process group while the signal is sent."""
+
+import os
+import platform
+import re
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from faults import STRACE
+from harness import Started, Starter, children, wait_until
+
+HELD = 3
+"""Seconds for which strace(1) holds a kill(2) of `run` back: while the process moves."""
+
+KILL_NUMBER = {"x86_64": "62", "aarch64": "129"}[platform.machine()]
+
+MOVER = """
+import os, signal, sys
+fifo, first, then = sys.argv[1:]
+group = os.getpgrp()
+exec(first)
+print("mover", os.getpid(), flush=True)
+open(fifo).close()
+exec(then)
+signal.pause()
+"""
+
+
+@pytest.fixture
+def held(start: Starter, tmp_path: Path) -> Callable[..., Started]:
+    """Starts the binary so that the given one of its calls of kill(2) is held back, with a command that leaves a mover.
+
+    This is a process that does something first, and something else then, once move() is called. Another process may
+    come before it.
+    """
+    os.mkfifo(tmp_path / "fifo")
+
+    def start_held(which: int, then: str, first: str = "", other: str = "", options: tuple[str, ...] = ()) -> Started:
+        held = ["-e", "trace=kill", "-e", f"inject=kill:delay_enter={HELD}s:when={which}"]
+        prefix = [STRACE, "--quiet=all", "-o", str(tmp_path / "trace"), *held]
+        script = f'{other} "$@" & read told; exit 3'
+        words = [sys.executable, "-I", "-S", "-c", MOVER, str(tmp_path / "fifo"), first, then]
+        return start(*options, "sh", "-c", script, "sh", *words, prefix=prefix, stdin=-1)
+
+    return start_held
+
+
+def mover(started: Started) -> int:
+    """The pid of the mover, once it has done what comes first."""
+    return int(wait_until(lambda: re.findall(r"mover (\d+)\n", started.out()), "the mover's pid")[0])
+
+
+def move(started: Started, pid: int, tmp_path: Path) -> None:
+    """Wait until `run` is about to send the signal, and have the mover move."""
+    (run,) = children(started.process.pid)
+    wait_until(lambda: Path(f"/proc/{run}/syscall").read_text().split()[0] == KILL_NUMBER, "run calls kill(2)")
+    before = os.getpgid(pid)
+    (tmp_path / "fifo").write_text("")
+    wait_until(lambda: os.getpgid(pid) != before, "the mover is in another group")
+
+
+def end_command(started: Started) -> None:
+    """Have the main command end."""
+    assert started.process.stdin
+    started.process.stdin.write(b"\n")
+    started.process.stdin.close()
+
+
+@pytest.mark.parametrize("other", ["", "sleep 1000 &"], ids=["nobody-stays", "another-stays"])
+def test_who_leaves_the_group_at_this_moment_gets_the_signal_of_s(
+    held: Callable[..., Started], other: str, tmp_path: Path
+) -> None:
+    started = held(1, "os.setsid()", other=other, options=("-s", "TERM"))
+    pid = mover(started)
+    group = os.getpgid(pid)
+    end_command(started)
+    move(started, pid, tmp_path)
+    assert started.wait() == 143
+    assert f"pid {pid}: killed by TERM (15)" in started.log()
+    groups = [group, pid] if other else [pid]
+    assert f"sending TERM (15) to {', '.join(f'group {number}' for number in groups)}\n" in started.log()
+
+
+def test_who_leaves_the_group_at_this_moment_gets_a_forwarded_signal(
+    held: Callable[..., Started], tmp_path: Path
+) -> None:
+    started = held(1, "os.setsid()", other="setsid sleep 1000 &")
+    pid = mover(started)
+    group = os.getpgid(pid)
+    end_command(started)
+    started.wait_log("exited with code 3")
+    (run,) = children(started.process.pid)
+    daemon = wait_until(lambda: [child for child in children(run) if os.getpgid(child) == child], "a daemon")[0]
+    os.kill(run, signal.SIGTERM)
+    move(started, pid, tmp_path)
+    assert started.wait() == 143
+    assert f" to group {daemon}, group {pid}\n" in started.log()
+    assert f"group {group}" not in started.log()
+
+
+def test_who_enters_a_group_that_has_the_signal_already_gets_it_alone(
+    held: Callable[..., Started], tmp_path: Path
+) -> None:
+    started = held(2, "os.setpgid(0, group)", "os.setpgid(0, 0)", other="sleep 1000 &", options=("-s", "TERM"))
+    pid = mover(started)
+    end_command(started)
+    move(started, pid, tmp_path)
+    group = os.getpgid(pid)
+    assert started.wait() == 143
+    assert f"sending TERM (15) to group {group}, pid {pid}\n" in started.log()
