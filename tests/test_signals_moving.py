@@ -10,10 +10,7 @@ from pathlib import Path
 
 import pytest
 from faults import STRACE
-from harness import Started, Starter, children, wait_until
-
-HELD = 3
-"""Seconds for which strace(1) holds a kill(2) of `run` back: while the process moves."""
+from harness import Started, Starter, children, status, wait_until
 
 KILL_NUMBER = {"x86_64": "62", "aarch64": "129"}[platform.machine()]
 
@@ -34,13 +31,13 @@ def held(start: Starter, tmp_path: Path) -> Callable[..., Started]:
     """Starts the binary so that the given one of its calls of kill(2) is held back, with a command that leaves a mover.
 
     This is a process that does something first, and something else then, once move() is called. Another process may
-    come before it.
+    come before it. It is strace(1), in a session of its own, that holds the call back for as long as it lives.
     """
     os.mkfifo(tmp_path / "fifo")
 
     def start_held(which: int, then: str, first: str = "", other: str = "", options: tuple[str, ...] = ()) -> Started:
-        held = ["-e", "trace=kill", "-e", f"inject=kill:delay_enter={HELD}s:when={which}"]
-        prefix = [STRACE, "--quiet=all", "-o", str(tmp_path / "trace"), *held]
+        held = ["-e", "trace=kill", "-e", f"inject=kill:delay_enter=3600s:when={which}"]
+        prefix = [STRACE, "-DDD", "--quiet=all", "-o", str(tmp_path / "trace"), *held]
         script = f'{other} "$@" & read told; exit 3'
         words = [sys.executable, "-I", "-S", "-c", MOVER, str(tmp_path / "fifo"), first, then]
         return start(*options, "sh", "-c", script, "sh", *words, prefix=prefix, stdin=-1)
@@ -53,13 +50,19 @@ def mover(started: Started) -> int:
     return int(wait_until(lambda: re.findall(r"mover (\d+)\n", started.out()), "the mover's pid")[0])
 
 
-def move(started: Started, pid: int, tmp_path: Path) -> None:
-    """Wait until `run` is about to send the signal, and have the mover move."""
-    (run,) = children(started.process.pid)
-    wait_until(lambda: Path(f"/proc/{run}/syscall").read_text().split()[0] == KILL_NUMBER, "run calls kill(2)")
+def move(started: Started, pid: int, tmp_path: Path) -> int:
+    """Wait until `run` is about to send the signal, have the mover move, and then have the signal sent.
+
+    Returns the group that the mover has moved to.
+    """
+    call = Path(f"/proc/{started.pid}/syscall")
+    wait_until(lambda: call.read_text().split()[0] == KILL_NUMBER, "run calls kill(2)")
     before = os.getpgid(pid)
     (tmp_path / "fifo").write_text("")
     wait_until(lambda: os.getpgid(pid) != before, "the mover is in another group")
+    after = os.getpgid(pid)
+    os.kill(int(status(started.pid)["TracerPid"]), signal.SIGKILL)
+    return after
 
 
 def end_command(started: Started) -> None:
@@ -92,9 +95,8 @@ def test_who_leaves_the_group_at_this_moment_gets_a_forwarded_signal(
     group = os.getpgid(pid)
     end_command(started)
     started.wait_log("exited with code 3")
-    (run,) = children(started.process.pid)
-    daemon = wait_until(lambda: [child for child in children(run) if os.getpgid(child) == child], "a daemon")[0]
-    os.kill(run, signal.SIGTERM)
+    daemon = wait_until(lambda: [child for child in children(started.pid) if os.getpgid(child) == child], "a daemon")[0]
+    started.send(signal.SIGTERM)
     move(started, pid, tmp_path)
     assert started.wait() == 143
     assert f" to group {daemon}, group {pid}\n" in started.log()
@@ -107,7 +109,6 @@ def test_who_enters_a_group_that_has_the_signal_already_gets_it_alone(
     started = held(2, "os.setpgid(0, group)", "os.setpgid(0, 0)", other="sleep 1000 &", options=("-s", "TERM"))
     pid = mover(started)
     end_command(started)
-    move(started, pid, tmp_path)
-    group = os.getpgid(pid)
+    group = move(started, pid, tmp_path)
     assert started.wait() == 143
     assert f"sending TERM (15) to group {group}, pid {pid}\n" in started.log()
