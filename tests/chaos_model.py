@@ -32,28 +32,26 @@ def children(world: World) -> list[tuple[int, Node]]:
     return [(i, node) for i, node in world.there() if node.parent == RUN]
 
 
-def recipients(world: World, signum: int) -> tuple[tuple[int, str, int], ...]:
-    """SPEC.md, "Signals": each group of a child once, and those in the own group alone."""
-    mine = children(world)
-    groups = sorted({node.group for _, node in mine} - {RUN})
-    alone = [i for i, node in mine if node.group == RUN]
-    return (*((signum, "group", group) for group in groups), *((signum, "node", i) for i in alone))
+def sending(signum: int, whom: list[tuple[int, int]], alone: set[int]) -> tuple[tuple[int, str, int], ...]:
+    """SPEC.md, "Signals": each group of these once, but those alone who are in one of some groups."""
+    groups = sorted({group for _, group in whom} - alone)
+    single = [i for i, group in whom if group in alone]
+    return (*((signum, "group", group) for group in groups), *((signum, "node", i) for i in single))
 
 
 def send_all(world: World, signum: int) -> World:
-    """Begin to send a signal."""
-    members = tuple((i, node.group) for i, node in children(world) if node.group != RUN)
-    return world.change_run(sending=recipients(world, signum), told_by_group=(signum, members) if members else None)
+    """Begin to send a signal to all children."""
+    whom = [(i, node.group) for i, node in children(world)]
+    members = tuple((i, group) for i, group in whom if group != RUN)
+    told_by_group = (signum, members) if members else None
+    return world.change_run(sending=sending(signum, whom, {RUN}), told_by_group=told_by_group)
 
 
 def send_again(world: World, signum: int, members: tuple[tuple[int, int], ...]) -> World:
     """Once all is sent: those in another group by now get it by that group, or alone if it has got it already."""
-    not_as_group = {RUN, *(group for _, group in members)}
     moved = [(i, now) for i, group in members if (now := world.node(i).group) != group]
-    groups = sorted({group for _, group in moved} - not_as_group)
-    alone = [i for i, group in moved if group in not_as_group]
-    more = (*((signum, "group", group) for group in groups), *((signum, "node", i) for i in alone))
-    return world.change_run(sending=more, told_by_group=None)
+    told = {group for _, group in members}
+    return world.change_run(sending=sending(signum, moved, {RUN, *told}), told_by_group=None)
 
 
 def run_steps(world: World) -> Iterator[World]:
@@ -77,8 +75,8 @@ def run_steps(world: World) -> Iterator[World]:
     if any(node.state == ZOMBIE for _, node in mine):
         yield reap(world)
     if run.due is not None:
-        sending = send_all(world, run.due)
-        yield sending.change_run(due=None, grace_runs=run.setup.kills_soon, killing=run.due == KILL)
+        kills_soon = run.setup.kills_soon
+        yield send_all(world, run.due).change_run(due=None, grace_runs=kills_soon, killing=run.due == KILL)
         return
     if run.grace_runs:
         yield send_all(world, KILL).change_run(grace_runs=False, killing=True)

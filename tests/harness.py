@@ -134,6 +134,11 @@ class Started:
         wait_until(lambda: text in self.out() or self.process.poll() is not None, f"{text!r} in the output", seconds)
         assert text in self.out(), f"run ended; {text!r} is not in its output:\n{self.out()}\n{self.log()}"
 
+    def close_stdin(self) -> None:
+        """Close our side of its stdin, which was given as a pipe: whoever reads it sees end-of-file."""
+        assert self.process.stdin
+        self.process.stdin.close()
+
     def send(self, signum: int) -> None:
         """Send a signal to `run` itself, once it is there."""
         os.kill(self.pid, signum)

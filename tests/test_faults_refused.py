@@ -61,8 +61,7 @@ def test_without_signals_the_command_runs(start: Starter, refuse: str, call: str
     words = ("-q", "-s", "TERM", "/bin/sh", "-c", "exec 3<&0; echo started; cat <&3 & exit 7")
     started = start(*words, stdin=-1, prefix=refused(refuse, call, error, pid_1))
     started.wait_log("[warn]")
-    assert started.process.stdin
-    started.process.stdin.close()
+    started.close_stdin()
     assert (started.wait(), started.out()) == (7, "started\n")
     assert_told(started.log(), error, ["TERM"])
 

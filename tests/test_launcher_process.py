@@ -101,9 +101,9 @@ def test_killed_at_any_moment_it_leaves_at_most_its_directory_of_links(launch: S
     names, left = set(), 0
     for step in range(120):
         started = launch("-qq", "sleep", "1000", env={**os.environ, "TMPDIR": str(folder)})
-        end = time.monotonic() + step * 0.0003
-        while time.monotonic() < end or step % 2:
-            if step % 2 and (os.listdir(folder) or children(started.pid)):
+        end = time.monotonic() + (DEADLINE if step % 2 else step * 0.0003)
+        while time.monotonic() < end:
+            if step % 2 and (os.listdir(folder) or children(started.pid) or started.process.poll() is not None):
                 break
         os.kill(started.process.pid, signal.SIGKILL)
         started.wait()

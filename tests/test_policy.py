@@ -108,8 +108,7 @@ def test_each_group_once_and_whoever_shares_the_own_group_alone(children: list[t
         found.add(pid, group)
     groups = {group for _, group in children} - {own, 0}
     alone = [pid for pid, group in children if group in (own, 0)]
-    targets = found.targets()
-    assert sorted(targets) == sorted([*(-group for group in groups), *alone])
+    assert sorted(found.targets()) == sorted([*(-group for group in groups), *alone])
 
 
 @given(st.dictionaries(pids, st.integers(1, 8), min_size=1), st.data())

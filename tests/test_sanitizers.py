@@ -123,8 +123,7 @@ def test_a_shutdown_with_signal_and_kill_after_time(start_sanitized: Starter) ->
     script = f"({stubborn}) & read -r line; exit 4"
     started = start_sanitized("-s", "TERM", "-t", "0.2", "sh", "-c", script, env=ENVIRONMENT, stdin=subprocess.PIPE)
     started.wait_out("up")
-    assert started.process.stdin is not None
-    started.process.stdin.close()
+    started.close_stdin()
     assert started.wait() == 128 + signal.SIGKILL
     assert "sending TERM (15)" in started.log()
     assert "sending KILL (9)" in started.log()

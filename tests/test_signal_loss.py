@@ -135,8 +135,7 @@ def test_an_ALRM_from_outside_is_forwarded_and_neither_fires_nor_delays_the_time
     started = start("-s", "TERM", "-t", str(grace), "sh", "-c", f"{RECORD} left & read line", stdin=-1)
     (left,) = wait_ready(started, "left")
     before = time.monotonic()
-    assert started.process.stdin
-    started.process.stdin.close()
+    started.close_stdin()
     wait_got(started, "left", signal.SIGTERM)
     sent = 0
 
@@ -157,8 +156,7 @@ def test_an_ALRM_from_outside_is_forwarded_and_neither_fires_nor_delays_the_time
 def test_the_timer_of_t_survives_that_run_is_stopped_and_continued(start: Starter) -> None:
     started = start("-s", "TERM", "-t", "5", "sh", "-c", f"{RECORD} left & read line", stdin=-1)
     (left,) = wait_ready(started, "left")
-    assert started.process.stdin
-    started.process.stdin.close()
+    started.close_stdin()
     wait_got(started, "left", signal.SIGTERM)
     started.send(signal.SIGSTOP)
     wait_until(lambda: state(started.pid) in ("T", "Z"), "run is stopped, unless it has ended")
@@ -199,8 +197,7 @@ def test_a_signal_storm_while_thousands_of_orphans_end_loses_neither_signals_nor
         started.send(RTMIN_3)
         started.send(signal.SIGUSR1)
         if i == 100:
-            assert started.process.stdin
-            started.process.stdin.close()
+            started.close_stdin()
     wait_got(started, "daemon", RTMIN_3, 400)
     wait_until(lambda: children(started.pid) == [daemon], "every orphan is reaped")
     started.send(64)
@@ -226,8 +223,7 @@ def switches(pid: int) -> tuple[str, str]:
 def test_run_does_not_wake_up_while_nothing_happens(start: Starter, options: list[str], script: str) -> None:
     started = start(*options, "sh", "-c", script, stdin=-1)
     wait_ready(started, "main")
-    assert started.process.stdin
-    started.process.stdin.close()
+    started.close_stdin()
     started.send(64)
     started.wait_log("forwarding RTMIN+30 (64)")
     if options:

@@ -30,6 +30,7 @@ signal.pause()
 def held(start: Starter, tmp_path: Path) -> Callable[..., Started]:
     """Starts the binary so that the given one of its calls of kill(2) is held back, with a command that leaves a mover.
 
+    The command ends when its stdin does.
     This is a process that does something first, and something else then, once move() is called. Another process may
     come before it. It is strace(1), in a session of its own, that holds the call back for as long as it lives.
     """
@@ -65,13 +66,6 @@ def move(started: Started, pid: int, tmp_path: Path) -> int:
     return after
 
 
-def end_command(started: Started) -> None:
-    """Have the main command end."""
-    assert started.process.stdin
-    started.process.stdin.write(b"\n")
-    started.process.stdin.close()
-
-
 @pytest.mark.parametrize("other", ["", "sleep 1000 &"], ids=["nobody-stays", "another-stays"])
 def test_who_leaves_the_group_at_this_moment_gets_the_signal_of_s(
     held: Callable[..., Started], other: str, tmp_path: Path
@@ -79,7 +73,7 @@ def test_who_leaves_the_group_at_this_moment_gets_the_signal_of_s(
     started = held(1, "os.setsid()", other=other, options=("-s", "TERM"))
     pid = mover(started)
     group = os.getpgid(pid)
-    end_command(started)
+    started.close_stdin()
     move(started, pid, tmp_path)
     assert started.wait() == 143
     assert f"pid {pid}: killed by TERM (15)" in started.log()
@@ -93,7 +87,7 @@ def test_who_leaves_the_group_at_this_moment_gets_a_forwarded_signal(
     started = held(1, "os.setsid()", other="setsid sleep 1000 &")
     pid = mover(started)
     group = os.getpgid(pid)
-    end_command(started)
+    started.close_stdin()
     started.wait_log("exited with code 3")
     daemon = wait_until(lambda: [child for child in children(started.pid) if os.getpgid(child) == child], "a daemon")[0]
     started.send(signal.SIGTERM)
@@ -108,7 +102,7 @@ def test_who_enters_a_group_that_has_the_signal_already_gets_it_alone(
 ) -> None:
     started = held(2, "os.setpgid(0, group)", "os.setpgid(0, 0)", other="sleep 1000 &", options=("-s", "TERM"))
     pid = mover(started)
-    end_command(started)
+    started.close_stdin()
     group = move(started, pid, tmp_path)
     assert started.wait() == 143
     assert f"sending TERM (15) to group {group}, pid {pid}\n" in started.log()

@@ -17,6 +17,7 @@ HOST = "127.0.0.1"
 
 PAUSE = 0.01
 """Seconds between two parts of a page, for the first connection; the others are slower, and so end one by one."""
+
 CHUNK = 65536
 
 RECEIVE_BUFFER = 65536
