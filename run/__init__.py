@@ -4,4 +4,4 @@ The modules import `posix`, which nearly all that `os` offers comes from: the ab
 start more than a millisecond.
 """
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"

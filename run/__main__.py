@@ -42,7 +42,9 @@ def main() -> None:
     """Never return, and show no traceback: posix._exit(), since nothing is left that a tear-down could be good for."""
     code = CANNOT_RUN
     try:
-        code = run(sys.argv[1:])
+        words = sys.argv[1:]
+        sys.argv.clear()  # however long they are, they are not needed for long
+        code = run(words)
     except UsageError as error:
         Log().error(f"{error}; try 'run -h'")
     except RunError as error:

@@ -4,10 +4,7 @@
  * Signals go through the kernel's own set of 64, a plain integer in Python (bit n - 1 is signal n): the C library's
  * sigset functions leave signals 32 and 33 out, and `run` forwards every signal that can be caught.
  */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-
-#include "_start.h"
+#include "_kernel.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -94,11 +91,11 @@ static PyObject *set_ignored(PyObject *module, PyObject *args)
 }
 
 PyDoc_STRVAR(wait_signal_doc,
-             "wait_signal(mask, timeout) -> (signal, sender's pid) or None\n\n"
-             "Sleep until a signal of mask is pending, and take it: rt_sigtimedwait(2). The sender is -1 when the kernel\n"
-             "sent it, as it does for a key typed at a terminal, and 0 for a process outside of the pid namespace. timeout\n"
-             "is in seconds; None waits for ever. None is returned when the time is over, or when a stop and continue ended\n"
-             "the sleep early. Raises OSError.");
+             "wait_signal(mask, timeout) -> (signal, code, pid, uid, value) or None\n\n"
+             "Sleep until a signal of mask is pending, and take it: rt_sigtimedwait(2). The rest is siginfo_t of sigaction(2):\n"
+             "only with a code of 0 or less a process has sent it, this pid, which is 0 outside of the pid namespace; value is\n"
+             "that of sigqueue(3), a pointer as a number. timeout is in seconds; None waits for ever. None is returned when the\n"
+             "time is over, or when a stop and continue ended the sleep early. Raises OSError.");
 
 static PyObject *wait_signal(PyObject *module, PyObject *args)
 {
@@ -135,8 +132,33 @@ static PyObject *wait_signal(PyObject *module, PyObject *args)
             Py_RETURN_NONE;
         return PyErr_SetFromErrno(PyExc_OSError);
     }
-    /* Only a code of 0 or less says that a process sent it, and that si_pid holds who: sigaction(2). */
-    return Py_BuildValue("li", signum, info.si_code <= 0 ? (int)info.si_pid : -1);
+    return Py_BuildValue("liiIK", signum, info.si_code, (int)info.si_pid, (unsigned int)info.si_uid,
+                         (unsigned long long)(uintptr_t)info.si_value.sival_ptr);
+}
+
+PyDoc_STRVAR(queue_signal_doc,
+             "queue_signal(pid, signal, uid, sender, value)\n\n"
+             "Send one process a signal with the value of sigqueue(3), in the name of its sender: rt_sigqueueinfo(2). Raises\n"
+             "OSError.");
+
+static PyObject *queue_signal(PyObject *module, PyObject *args)
+{
+    (void)module;
+    int pid, signum, sender;
+    unsigned int uid;
+    unsigned long long value;
+    siginfo_t info = {0};
+
+    if (!PyArg_ParseTuple(args, "iiIiK:queue_signal", &pid, &signum, &uid, &sender, &value))
+        return NULL;
+    info.si_signo = signum;
+    info.si_code = SI_QUEUE;
+    info.si_pid = sender;
+    info.si_uid = uid;
+    info.si_value.sival_ptr = (void *)(uintptr_t)value;
+    if (syscall(SYS_rt_sigqueueinfo, pid, signum, &info) < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    Py_RETURN_NONE;
 }
 
 PyDoc_STRVAR(monotonic_doc, "monotonic() -> seconds\n\n"
@@ -164,22 +186,6 @@ static PyObject *set_child_subreaper(PyObject *module, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(set_parent_death_signal_doc, "set_parent_death_signal(signum)\n\n"
-                                          "Have the kernel send signum to this process when its parent dies:\n"
-                                          "PR_SET_PDEATHSIG of prctl(2). Raises OSError.");
-
-static PyObject *set_parent_death_signal(PyObject *module, PyObject *arg)
-{
-    (void)module;
-    long signum = PyLong_AsLong(arg);
-
-    if (PyErr_Occurred())
-        return NULL;
-    if (prctl(PR_SET_PDEATHSIG, signum, 0L, 0L, 0L) < 0)
-        return PyErr_SetFromErrno(PyExc_OSError);
-    Py_RETURN_NONE;
-}
-
 PyDoc_STRVAR(close_fds_doc, "close_fds(first, last)\n\n"
                             "Close every file descriptor from first to last: close_range(2). Raises OSError, among\n"
                             "others with ENOSYS before Linux 5.9.");
@@ -196,69 +202,61 @@ static PyObject *close_fds(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
-/* A NULL-terminated array of the strings of a list of bytes, which it borrows; to be freed. NULL with an exception set. */
-static char **string_array(PyObject *list)
+static void wake_up(int signum)
+{
+    (void)signum;
+}
+
+PyDoc_STRVAR(write_briefly_doc,
+             "write_briefly(fd, line) -> number of bytes written\n\n"
+             "Write what can be written within a few milliseconds: write(2), which blocks in the kernel until all is written,\n"
+             "interrupted by a timer. For a file whose O_NONBLOCK is others' business, too. The timer's signal is TTIN, which\n"
+             "`run` ignores and nobody waits for. Raises OSError.");
+
+static PyObject *write_briefly(PyObject *module, PyObject *args)
+{
+    (void)module;
+    enum { BRIEFLY = 2000000 }; /* ns; and again, in case that the first one comes before write(2) */
+    struct sigaction handle = {.sa_handler = wake_up}, old_action;
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGTTIN};
+    struct itimerspec once_and_again = {{0, BRIEFLY}, {0, BRIEFLY}};
+    sigset64 wakes = SIGNAL_BIT(SIGTTIN), old_mask;
+    timer_t timer;
+    Py_buffer line;
+    ssize_t written = -1;
+    int fd, error;
+
+    if (!PyArg_ParseTuple(args, "iy*:write_briefly", &fd, &line))
+        return NULL;
+    if (timer_create(CLOCK_MONOTONIC, &event, &timer) == 0) {
+        sigaction(SIGTTIN, &handle, &old_action);
+        syscall(SYS_rt_sigprocmask, SIG_UNBLOCK, &wakes, &old_mask, sizeof wakes);
+        if (timer_settime(timer, 0, &once_and_again, NULL) == 0)
+            written = write(fd, line.buf, (size_t)line.len);
+        error = errno;
+        timer_delete(timer);
+        syscall(SYS_rt_sigprocmask, SIG_SETMASK, &old_mask, NULL, sizeof old_mask);
+        sigaction(SIGTTIN, &old_action, NULL);
+        errno = error;
+    }
+    PyBuffer_Release(&line);
+    return written < 0 ? PyErr_SetFromErrno(PyExc_OSError) : PyLong_FromSsize_t(written);
+}
+
+char **string_array(PyObject *list, size_t places)
 {
     Py_ssize_t count = PyList_GET_SIZE(list);
-    char **strings = PyMem_Calloc((size_t)count + 1, sizeof *strings);
+    char **strings = PyMem_Calloc(places + (size_t)count + 1, sizeof *strings);
 
     if (!strings)
         return (char **)PyErr_NoMemory();
     for (Py_ssize_t i = 0; i < count; i++) {
-        if (PyBytes_AsStringAndSize(PyList_GET_ITEM(list, i), &strings[i], NULL) < 0) {
+        if (PyBytes_AsStringAndSize(PyList_GET_ITEM(list, i), &strings[places + (size_t)i], NULL) < 0) {
             PyMem_Free(strings);
             return NULL;
         }
     }
     return strings;
-}
-
-/* Give every signal the disposition that the process was started with: 0, or -1 with errno. Before the mask is changed, as a
-   handler of the interpreter's must not run then. KILL, STOP and the C library's own signals cannot be set (EINVAL). */
-static int restore_dispositions(void)
-{
-    for (int signum = 1; signum < NSIG; signum++) {
-        struct sigaction action = {0};
-
-        action.sa_handler = start_ignored & SIGNAL_BIT(signum) ? SIG_IGN : SIG_DFL;
-        if (sigaction(signum, &action, NULL) < 0 && errno != EINVAL)
-            return -1;
-    }
-    return 0;
-}
-
-PyDoc_STRVAR(execute_doc, "execute(path, arguments, environment)\n\n"
-                          "Become another program, execve(2), with the signal dispositions and the signal mask that this\n"
-                          "process was started with. path is bytes, the others are lists of bytes. Raises OSError; the\n"
-                          "signals are blocked again then.");
-
-static PyObject *execute(PyObject *module, PyObject *args)
-{
-    (void)module;
-    const char *path;
-    PyObject *arguments, *environment_list;
-    char **argv = NULL, **envp = NULL;
-
-    if (!PyArg_ParseTuple(args, "yO!O!:execute", &path, &PyList_Type, &arguments, &PyList_Type, &environment_list))
-        return NULL;
-    argv = string_array(arguments);
-    envp = argv ? string_array(environment_list) : NULL;
-    if (argv && envp) {
-        sigset64 blocked = 0;
-        int saved;
-
-        if (restore_dispositions() == 0 &&
-            syscall(SYS_rt_sigprocmask, SIG_SETMASK, &start_mask, &blocked, sizeof blocked) == 0)
-            execve(path, argv, envp);
-        saved = errno;
-        if (blocked)
-            syscall(SYS_rt_sigprocmask, SIG_SETMASK, &blocked, NULL, sizeof blocked);
-        errno = saved;
-        PyErr_SetFromErrno(PyExc_OSError);
-    }
-    PyMem_Free(argv);
-    PyMem_Free(envp);
-    return NULL;
 }
 
 static PyMethodDef methods[] = {
@@ -269,9 +267,10 @@ static PyMethodDef methods[] = {
     {"wait_signal", wait_signal, METH_VARARGS, wait_signal_doc},
     {"monotonic", monotonic, METH_NOARGS, monotonic_doc},
     {"set_child_subreaper", set_child_subreaper, METH_NOARGS, set_child_subreaper_doc},
-    {"set_parent_death_signal", set_parent_death_signal, METH_O, set_parent_death_signal_doc},
     {"close_fds", close_fds, METH_VARARGS, close_fds_doc},
-    {"execute", execute, METH_VARARGS, execute_doc},
+    {"queue_signal", queue_signal, METH_VARARGS, queue_signal_doc},
+    {"write_briefly", write_briefly, METH_VARARGS, write_briefly_doc},
+    {"spawn", (PyCFunction)(void (*)(void))kernel_spawn, METH_VARARGS | METH_KEYWORDS, kernel_spawn_doc},
     {NULL, NULL, 0, NULL},
 };
 
@@ -287,5 +286,10 @@ PyMODINIT_FUNC PyInit__kernel(void);
 
 PyMODINIT_FUNC PyInit__kernel(void)
 {
-    return PyModule_Create(&definition);
+    PyObject *module = PyModule_Create(&definition);
+
+    /* What is blocked from the first instruction on, as a set. */
+    if (module && PyModule_AddObject(module, "BLOCKED", PyLong_FromUnsignedLongLong(BLOCKED_SIGNALS)) < 0)
+        Py_CLEAR(module);
+    return module;
 }

@@ -2,6 +2,7 @@
 #ifndef RUN_START_H
 #define RUN_START_H
 
+#include <signal.h>
 #include <stdint.h>
 
 /* The kernel's signal set on every architecture with 64 signals: bit n - 1 stands for signal n. */
@@ -10,10 +11,13 @@ typedef uint64_t sigset64;
 #define SIGNAL_BIT(n) (UINT64_C(1) << ((n) - 1))
 
 /*
- * Everything but the synchronous faults ILL 4, TRAP 5, ABRT 6, BUS 7, FPE 8, SEGV 11 and SYS 31: a fault that is
- * raised while it is blocked kills the process all the same, and one that somebody sends should too.
+ * Everything but the synchronous faults: one that is raised while it is blocked kills the process all the same, and one that
+ * somebody sends should too.
  */
-#define BLOCKED_SIGNALS UINT64_C(0xffffffffbffffb07)
+#define FAULT_SIGNALS                                                                                                  \
+    (SIGNAL_BIT(SIGILL) | SIGNAL_BIT(SIGTRAP) | SIGNAL_BIT(SIGABRT) | SIGNAL_BIT(SIGBUS) | SIGNAL_BIT(SIGFPE) |         \
+     SIGNAL_BIT(SIGSEGV) | SIGNAL_BIT(SIGSYS))
+#define BLOCKED_SIGNALS (~FAULT_SIGNALS)
 
 extern sigset64 start_mask;    /* blocked when the process was executed */
 extern sigset64 start_ignored; /* ignored when the process was executed */

@@ -2,11 +2,14 @@
 
 import posix
 
+from run import _kernel
 from run.policy import Recipients
-from run.signals import TSTP
 
 ALL = -1
 """All processes of the pid namespace, as a target of kill(2)."""
+
+WALL = 0x40000000
+"""__WALL of waitpid(2): wait for all children, whatever their exit signal."""
 
 SHOWN = 20
 """How many of those that were sent a signal are named in the log."""
@@ -38,14 +41,27 @@ def _proc_is_ours() -> bool:
     return rest.partition(b"\n")[0].split() == [b"%d" % posix.getpid()]
 
 
+def group_of(pid: int) -> int:
+    """The process group of a child, or its own number where the kernel does not tell. Raises ProcessLookupError."""
+    try:
+        return posix.getpgid(pid)
+    except ProcessLookupError:
+        raise
+    except OSError:  # a security module may refuse it
+        return pid
+
+
 def _add(found: Recipients, pid: int) -> None:
     try:
-        found.add(pid, posix.getpgid(pid))
+        group = posix.getpgid(pid)
     except ProcessLookupError:
-        pass
+        return
+    except OSError:
+        group = 0  # not told: it gets the signal alone
+    found.add(pid, group)
 
 
-def _moved(found: Recipients) -> dict[int, int]:
+def moved(found: Recipients) -> dict[int, int]:
     """Those that have changed their process group since they were found, and which one they are in by now."""
     moved = {}
     for pid, group in found.members.items():
@@ -64,11 +80,10 @@ def _scan_for_children(found: Recipients) -> None:
     for name in posix.listdir("/proc"):
         if name.isdigit():
             try:
-                stat = _read(f"/proc/{name}/stat")
+                parent = _stat(int(name))[1]
             except OSError:
                 continue
-            # proc(5): "pid (comm) state ppid ...", where comm may hold blanks and parentheses
-            if stat.rpartition(b") ")[2].split()[1] == me:
+            if parent == me:
                 _add(found, int(name))
 
 
@@ -91,13 +106,18 @@ def _read_children(found: Recipients) -> None:
         posix.close(fd)
 
 
+def not_as_group() -> set[int]:
+    """The process groups whose members get a signal alone."""
+    return {posix.getpgrp(), 0}
+
+
 def find_recipients() -> Recipients | None:
-    """Who gets a signal, or None where /proc does not tell."""
+    """Who gets a signal, or None where /proc does not tell. Raises MemoryError."""
     try:
         if not _proc_is_ours():
             return None
         # The own group must not get it as a whole; 0 is how getpgid(2) shows a group of an outer pid namespace.
-        found = Recipients({posix.getpgrp(), 0})
+        found = Recipients(not_as_group())
         try:
             _read_children(found)
         except FileNotFoundError:
@@ -118,39 +138,121 @@ def open_fds() -> list[int]:
 def reap() -> tuple[int, int] | None:
     """Collect what has happened to one child, without waiting: its pid and wait status, or None if nothing has.
 
-    Stopped children are reported too (WUNTRACED of waitpid(2)). Raises ChildProcessError once no child is left.
+    Stopped children are reported too, and those whose exit signal is not CHLD (WUNTRACED, __WALL of waitpid(2)). Raises
+    ChildProcessError once no child is left.
     """
-    pid, status = posix.waitpid(-1, posix.WNOHANG | posix.WUNTRACED)
+    pid, status = posix.waitpid(-1, posix.WNOHANG | posix.WUNTRACED | WALL)
     return (pid, status) if pid else None
 
 
-def send(signum: int, main_group: int) -> "tuple[Names, dict[str, Names]]":
-    """Send a signal to those that SPEC.md, "Signals", names; say to whom, and why it could not be sent to others.
-
-    Where the children cannot be listed, PID 1 signals all of its namespace, and any other `run` the main group.
-    """
-    reached = Names()
-    refused: dict[str, Names] = {}
-    found = find_recipients()
-    if found is not None:
-        _send_each(signum, found.targets(), reached, refused)
-        # By setsid(2) one may have left its group before the signal came to it; none may miss that.
-        moved = _moved(found)
-        if moved:
-            _send_each(signum, found.missed(moved), reached, refused)
-    elif posix.getpid() == 1:
-        _send_each(signum, [ALL], reached, refused)
-    elif _has_child_in(main_group):
-        _send_each(signum, [-main_group], reached, refused)
-    return reached, refused
+def next_to_reap() -> int | None:
+    """The pid of a child that has ended or stopped, and stays to be reaped: WNOWAIT of waitid(2). Raises as reap()."""
+    options = posix.WEXITED | posix.WSTOPPED | posix.WNOHANG | posix.WNOWAIT | WALL
+    result = posix.waitid(posix.P_ALL, 0, options)
+    return result.si_pid if result else None
 
 
-def stop_group(group: int) -> None:
-    """Stop a process group as the terminal does for Ctrl-Z, if this user may."""
+def any_child() -> bool:
+    """Whether there is any child, ended or not. Raises OSError."""
     try:
-        posix.killpg(group, TSTP)
+        posix.waitid(posix.P_ALL, 0, posix.WEXITED | posix.WNOHANG | posix.WNOWAIT | WALL)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def reap_one(pid: int) -> tuple[int, int] | None:
+    """The same as reap() for this child."""
+    pid, status = posix.waitpid(pid, posix.WNOHANG | posix.WUNTRACED | WALL)
+    return (pid, status) if pid else None
+
+
+def led_a_living_session(pid: int) -> bool:
+    """Whether an ended child, not reaped yet, led a session in which another child of `run` lives.
+
+    A child in its process group is mostly in its session, too, and is found without a list of all.
+    """
+    try:
+        if posix.getsid(pid) != pid:
+            return False
+        found = find_recipients()
+    except (OSError, MemoryError):
+        return False
+    return found is not None and any(other != pid and _is_in_session(other, pid) for other in found.pids())
+
+
+def _is_in_session(pid: int, session: int) -> bool:
+    try:
+        return posix.getsid(pid) == session and _stat(pid)[0] not in (b"Z", b"X")
     except OSError:
-        pass
+        return False
+
+
+def is_of_an_outer_session(pid: int) -> bool:
+    """Whether the living leader of the session of a child, ended or not, came from outside of the pid namespace.
+
+    Such a leader's parent is 0 here (pid_namespaces(7)): docker exec, nsenter(1). What `run` was started in is not meant.
+    """
+    try:
+        session = posix.getsid(pid)
+        if session == posix.getsid(0):
+            return False
+        if session == 0:
+            return True
+        state, parent = _stat(session)[:2]
+        return parent == b"0" and state not in (b"Z", b"X")
+    except OSError:
+        return False
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process is there, and not a zombie, as far as /proc tells."""
+    try:
+        return _stat(pid)[0] not in (b"Z", b"X")
+    except OSError:
+        return False
+
+
+def _stat(pid: int) -> list[bytes]:
+    """State, parent and so on: the fields of /proc/pid/stat of proc(5) after the name. Raises OSError."""
+    # "pid (comm) state ppid ...", where comm may hold blanks and parentheses
+    return _read(f"/proc/{pid}/stat").rpartition(b") ")[2].split()
+
+
+def job_groups() -> set[int]:
+    """The process groups of the children that are in the session of `run`, without those that are stopped already."""
+    found = find_recipients()
+    if found is None:
+        return set()
+    session = posix.getsid(0)
+    groups, stopped = set(), set()
+    for pid, group in found.members.items():
+        try:
+            if posix.getsid(pid) == session:
+                (stopped if _stat(pid)[0] == b"T" else groups).add(group)
+        except OSError:
+            continue
+    return groups - stopped
+
+
+def gone(groups: set[int]) -> list[int]:
+    """Those process groups that are gone."""
+    missing = []
+    for group in groups:
+        try:
+            posix.killpg(group, 0)
+        except ProcessLookupError:
+            missing.append(group)
+        except OSError:
+            pass
+    return missing
+
+
+def everybody(main_group: int) -> list[int]:
+    """Whom a signal goes to where the children cannot be listed: all of PID 1's namespace, or else the main group."""
+    if posix.getpid() == 1:
+        return [ALL]
+    return [-main_group] if _has_child_in(main_group) else []
 
 
 def _has_child_in(group: int) -> bool:
@@ -188,13 +290,51 @@ class Names:
         return ", ".join(self._names) + (f" and {self._more} more" if self._more else "")
 
 
-def _send_each(signum: int, targets: list[int], reached: Names, refused: dict[str, Names]) -> None:
-    """kill(2) each target; name those that were reached, and by reason those that were not. Who is gone is neither."""
-    for target in targets:
-        try:
-            posix.kill(target, signum)
-            reached.add(target)
-        except ProcessLookupError:
-            pass
-        except OSError as error:
-            refused.setdefault(str(error.strerror), Names()).add(target)
+Queued = tuple[int, int, int]
+"""What came with a signal that was queued: the sender's user and pid, and the value; sigqueue(3)."""
+
+
+def _only_process_of(target: int, found: Recipients | None) -> int:
+    """The one process that this target of kill(2) is, or 0 if there may be more."""
+    if target > 0:
+        return target
+    members = [pid for pid, group in found.members.items() if group == -target] if found else []
+    if len(members) != 1:
+        return 0
+    try:
+        tasks = posix.listdir(f"/proc/{members[0]}/task")
+        childless = not any(_read(f"/proc/{members[0]}/task/{task}/children") for task in tasks)
+    except OSError:
+        return 0
+    return members[0] if childless else 0
+
+
+class Delivery:
+    """A signal on its way: who was reached, and by reason who was not. Who is gone is neither."""
+
+    def __init__(self, signum: int, found: Recipients | None = None, queued: Queued | None = None) -> None:
+        """Nobody yet. What came with a queued signal is passed on where one process gets it."""
+        self.signum = signum
+        self.reached = Names()
+        self.refused: dict[str, Names] = {}
+        self._found = found
+        self._queued = queued
+
+    def to(self, targets: list[int]) -> "Delivery":
+        """Send it to each target: kill(2)."""
+        for target in targets:
+            try:
+                self._send(target)
+                self.reached.add(target)
+            except ProcessLookupError:
+                pass
+            except OSError as error:
+                self.refused.setdefault(str(error.strerror), Names()).add(target)
+        return self
+
+    def _send(self, target: int) -> None:
+        one = _only_process_of(target, self._found) if self._queued else 0
+        if self._queued and one:
+            _kernel.queue_signal(one, self.signum, *self._queued)
+        else:
+            posix.kill(target, self.signum)

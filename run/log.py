@@ -21,6 +21,18 @@ def printable(word: bytes) -> str:
     return text if text.isprintable() else "".join(_escaped(c) for c in text)
 
 
+def shown(words: list[bytes]) -> str:
+    """The words of a command line as they may stand in a line of the log: not more of them than a line holds."""
+    parts: list[str] = []
+    left = LONGEST
+    for word in words:
+        if left <= 0:
+            break
+        parts.append(printable(word[:LONGEST]))
+        left -= len(parts[-1]) + 1
+    return " ".join(parts)
+
+
 def _escaped(character: str) -> str:
     """A character as it may stand in the log; one that stands for a byte that is not UTF-8 (PEP 383) as that byte."""
     if 0xDC80 <= ord(character) <= 0xDCFF:
@@ -36,11 +48,17 @@ class Log:
         self._quiet = quiet
         self._fd: int | None = None
         self._opened = False
+        self._was_cut = False
 
     @property
     def fd(self) -> int | None:
         """The descriptor of our own that lines go to, if one was opened; the command does not inherit it."""
         return self._fd
+
+    @property
+    def shows_info(self) -> bool:
+        """Whether lines of the lowest level are shown: where not, they need not be made."""
+        return self._quiet < 1
 
     def info(self, message: str) -> None:
         """Say what happens."""
@@ -64,28 +82,52 @@ class Log:
         if not self._opened:
             self._opened = True
             self._fd = _open_unblocking()
+        if self._was_cut:
+            line = b"\n" + line
         try:
             if self._fd is not None:
-                posix.write(self._fd, line)
+                written = posix.write(self._fd, line)
             else:
-                _write_unblocking(line)
+                written = _write_unblocking(line)
         except OSError:
-            pass  # closed, broken, full or not being read: the line is dropped
+            return  # closed, broken, full or not being read: the line is dropped
+        self._was_cut = 0 < written < len(line)
 
 
 def _open_unblocking() -> int | None:
     """Open what stderr is once more, with O_NONBLOCK: open(2).
 
-    Setting that flag on stderr itself would change it for the command too, which shares it. A regular file never
-    blocks; a socket, or a stderr that may not be opened again, has to do without: None.
+    Setting that flag on stderr itself would change it for the command too, which shares it. A terminal of another user's,
+    or without /proc, can be opened as the controlling terminal, if it is that. A regular file never blocks; a socket, or
+    a stderr that may not be opened again, has to do without: None.
     """
     try:
         if not (S_ISFIFO(mode := posix.fstat(STDERR).st_mode) or S_ISCHR(mode)):
             return None
-        fd = posix.open("/proc/self/fd/2", posix.O_WRONLY | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC)
     except OSError:
         return None
+    fd = _opened_anew(b"/proc/self/fd/2")
+    if fd is None and S_ISCHR(mode) and _is_controlling_terminal(STDERR):
+        fd = _opened_anew(b"/dev/tty")
+    if fd is None:
+        return None
     return _above_stderr(fd)
+
+
+def _opened_anew(path: bytes) -> int | None:
+    try:
+        return posix.open(path, posix.O_WRONLY | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC)
+    except OSError:
+        return None
+
+
+def _is_controlling_terminal(fd: int) -> bool:
+    """Whether this is the terminal that /dev/tty stands for: tcgetpgrp(3) fails for any other."""
+    try:
+        posix.tcgetpgrp(fd)
+    except OSError:
+        return False
+    return True
 
 
 def _above_stderr(fd: int) -> int | None:
@@ -103,20 +145,20 @@ def _above_stderr(fd: int) -> int | None:
             posix.close(low)
 
 
-def _write_unblocking(line: bytes) -> None:
-    """Write to stderr itself unless it would block. Raises OSError when the line is to be dropped."""
+def _write_unblocking(line: bytes) -> int:
+    """Write to stderr itself unless it would block; return how much. Raises OSError when the line is to be dropped."""
     if S_ISREG(posix.fstat(STDERR).st_mode):
-        posix.write(STDERR, line)
-        return
+        return posix.write(STDERR, line)
     try:
-        posix.pwritev(STDERR, [line], -1, RWF_NOWAIT)
+        return posix.pwritev(STDERR, [line], -1, RWF_NOWAIT)
     except OSError as error:
         if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
             raise
-        # A kernel without it for this kind of file: ask first. poll(2) says "writable" when a whole line fits.
-        import select  # noqa: PLC0415 - it is hardly ever needed
+    # A kernel without it for this kind of file: ask first. poll(2) may say "writable" when a single byte fits.
+    import select  # noqa: PLC0415 - they are hardly ever needed
 
-        poll = select.poll()
-        poll.register(STDERR, select.POLLOUT)
-        if poll.poll(0) == [(STDERR, select.POLLOUT)]:
-            posix.write(STDERR, line)
+    from run import _kernel  # noqa: PLC0415
+
+    poll = select.poll()
+    poll.register(STDERR, select.POLLOUT)
+    return _kernel.write_briefly(STDERR, line) if poll.poll(0) == [(STDERR, select.POLLOUT)] else 0

@@ -6,7 +6,7 @@ from run.signals import KILL
 def exit_code(status: int) -> int:
     """The exit code of a process with this wait status: its own, or 128 + n when signal n killed it.
 
-    Source: wait(2) for the encoding, SPEC.md "Exit code" for the rule.
+    Source: wait(2) for the encoding, contract, "Exit code" for the rule.
     """
     killed_by = status & 0x7F
     return 128 + killed_by if killed_by else status >> 8 & 0xFF
@@ -18,7 +18,7 @@ def stop_signal(status: int) -> int:
 
 
 class Recipients:
-    """Who gets a signal: process groups, each once, and single processes. Source: SPEC.md, "Signals"."""
+    """Who gets a signal: process groups, each once, and single processes. Source: contract, "Signals"."""
 
     def __init__(self, not_as_group: set[int]) -> None:
         """Take the process groups whose members get it alone."""
@@ -36,6 +36,10 @@ class Recipients:
             self.members[pid] = group
             self._groups[group] = None
 
+    def pids(self) -> set[int]:
+        """All of them."""
+        return self.members.keys() | set(self._alone)
+
     def targets(self) -> list[int]:
         """For kill(2): -group or pid."""
         return [*(-group for group in self._groups), *self._alone]
@@ -52,10 +56,45 @@ class Recipients:
         return others.targets()
 
 
+class Served:
+    """Who has got the signal of `-s`, so that who is re-parented to `run` later gets it too, each group once.
+
+    Source: contract, "When a process ends".
+    """
+
+    def __init__(self) -> None:
+        """Nobody yet."""
+        self._pids: set[int] = set()
+        self.groups: set[int] = set()
+
+    def newcomers(self, found: Recipients, not_as_group: set[int]) -> Recipients:
+        """Those who have not got it, neither by their group nor alone. From now on they have."""
+        new = Recipients(not_as_group | self.groups)
+        for pid in found.pids() - self._pids:
+            group = found.members.get(pid)
+            if group is None or group not in self.groups:
+                new.add(pid, group or 0)
+            self._pids.add(pid)
+        self.groups |= set(new.members.values())
+        return new
+
+    def ended(self, pid: int) -> None:
+        """Forget a process: its number may mean another one from now on."""
+        self._pids.discard(pid)
+
+    def group_ended(self, group: int) -> None:
+        """Forget a process group that is gone: its number may mean another one."""
+        self.groups.discard(group)
+
+
+PACE = 10e-6
+"""Seconds for each child between two looks for newcomers, so that looking at them takes a fixed part of the time."""
+
+
 class Policy:
     """What an ended process means: the exit code of `run`, and which signal it owes the remaining ones, and when.
 
-    Source: SPEC.md, "Exit code" and "When a process ends". Times are seconds of one steady clock.
+    Source: contract, "Exit code" and "When a process ends". Times are seconds of one steady clock.
     """
 
     def __init__(self, stop_with: int | None, daemon: bool, grace: float | None) -> None:
@@ -68,11 +107,30 @@ class Policy:
         self._stopping = False
         self._kill_at: float | None = None
         self._killing = False
+        self._look_at: float | None = None
+        self._next_look = 0.0
 
-    def process_ended(self, code: int, is_main: bool) -> bool:
-        """Take note of an exit code; say whether this is the exit that begins the shutdown."""
+    @property
+    def awaits_first_end(self) -> bool:
+        """Whether the next end may be the one that begins the shutdown."""
+        return self._stop_with is not None and not self._stopping
+
+    @property
+    def sees_steps(self) -> bool:
+        """Whether a daemon's step into the background is no end."""
+        return self._daemon
+
+    def process_ended(self, code: int, is_main: bool, is_step: bool = False, is_outsider: bool = False) -> bool:
+        """Take note of an exit code; say whether this is the exit that begins the shutdown.
+
+        is_step: with code 0, it led a session in which a child of `run` lives on; is_outsider: it was an orphan of a session
+        whose living leader came from outside of the pid namespace.
+        """
         self.exit_code = max(self.exit_code, code)
-        if self._stop_with is None or self._stopping or (self._daemon and is_main and code == 0):
+        if self._stopping:
+            self._look_at = self._next_look  # it may have left somebody behind
+            return False
+        if self._stop_with is None or (self._daemon and code == 0 and (is_main or is_step)) or (is_outsider and not is_main):
             return False
         self._stopping = True
         self._due = self._stop_with
@@ -97,6 +155,18 @@ class Policy:
             self._killing = True
         return KILL if self._killing else None
 
+    def newcomers_due(self, now: float) -> int | None:
+        """The signal that who was re-parented to `run` after it was sent is to get, if it is time to look for such."""
+        if self._look_at is None or now < self._look_at or self._killing:
+            return None
+        self._look_at = None
+        return self._stop_with
+
+    def looked(self, now: float, count: int) -> None:
+        """Take note that so many children were looked at: the next look comes not before that has paid off."""
+        self._next_look = now + count * PACE
+
     def timeout(self, now: float) -> float | None:
         """How many seconds from now something is due without an event, or None: sleep until one comes."""
-        return None if self._kill_at is None else max(0.0, self._kill_at - now)
+        times = [time for time in (self._kill_at, None if self._killing else self._look_at) if time is not None]
+        return max(0.0, min(times) - now) if times else None

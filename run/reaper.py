@@ -2,11 +2,13 @@
 
 import posix
 
-from run import _kernel, children, command
+from run import _kernel, children, command, terminal
+from run.children import Delivery, Queued
 from run.cli import Options
-from run.log import STDERR, Log, printable
-from run.policy import Policy, exit_code, stop_signal
-from run.signals import CHLD, CONT, FORWARDED, TERM, TSTP, TTIN, TTOU, XFSZ, describe, signal_set
+from run.job import LEND, SUSPEND, Job
+from run.log import STDERR, Log, shown
+from run.policy import Policy, Recipients, Served, exit_code, stop_signal
+from run.signals import CHLD, CONT, FORWARDED, TERM, TSTP, TTIN, TTOU, XCPU, XFSZ, describe, signal_set
 from run.terminal import STDIN, Terminal
 
 WAITED_FOR = FORWARDED | signal_set(CHLD, TSTP)
@@ -14,8 +16,12 @@ WAITED_FOR = FORWARDED | signal_set(CHLD, TSTP)
 BATCH = 1000
 """How many processes are reaped before signals are looked at again, so that neither can starve the other."""
 
-KERNEL = -1
-"""The sender of a signal that no process has sent."""
+PATIENCE = 0.05
+"""Seconds to wait after a failure of what the loop waits with, before it is tried again."""
+
+SI_QUEUE = -1
+CLD_CODES = range(1, 7)
+"""Why a signal came, si_code of sigaction(2): sent with a value; sent by the kernel for a change of a child."""
 
 
 class RunError(Exception):
@@ -32,33 +38,67 @@ class Reaper:
         self._words = options.command
         self._death_signal = options.signal or TERM
         self._terminal = Terminal()
+        self._job = Job()
+        self._served = Served()
         self._main = 0
         self._main_lives = False
+        self._strangers = False
+        self._complaints: set[str] = set()
 
     def run(self) -> int:
         """Start the command, and return the exit code once no process is left. Raises RunError."""
         self._become_reaper()
         self._start()
-        while True:
+        more = True
+        while more is not None:
             try:
-                more = self._reap()
-            except ChildProcessError as error:
-                if self._main_lives:
-                    raise RunError(f"cannot wait for pid {self._main}: {error.strerror}") from None
-                self._log.info(f"no process is left: exiting with code {self._policy.exit_code}")
-                return self._policy.exit_code
-            except OSError as error:
+                more = self._turn(more)
+            except RunError:
+                raise
+            except Exception as error:  # whatever it is, it does not end PID 1
+                self._complain(f"internal error: {type(error).__name__}: {error}")
+        self._log.info(f"no process is left: exiting with code {self._policy.exit_code}")
+        return self._policy.exit_code
+
+    def _turn(self, more: bool) -> bool | None:
+        """One turn of the loop; say whether more may have happened already, or None once no process is left."""
+        try:
+            more = self._reap()
+        except OSError as error:
+            # ECHILD: no process is left, unless the kernel is mistaken
+            if isinstance(error, ChildProcessError) and not self._main_lives:
+                return None
+            if not (self._main_lives and children.is_alive(self._main)):
                 raise RunError(f"cannot wait for processes: {error.strerror}") from None
-            now = _kernel.monotonic()
-            due = self._policy.signal_due(now)
-            if due is not None:
-                self._send(f"sending {describe(due)}", due)
-            try:
-                event = _kernel.wait_signal(WAITED_FOR, 0 if more else self._policy.timeout(now))
-            except OSError as error:
-                raise RunError(f"cannot wait for signals: {error.strerror}") from None
-            if event is not None:
-                self._signalled(*event)
+            self._complain(f"cannot wait for processes: {error.strerror}")
+            pause()
+        now = _kernel.monotonic()
+        due = self._policy.signal_due(now)
+        if due is not None:
+            found = self._send(f"sending {describe(due)}", due)
+            if found is not None:
+                self._served.newcomers(found, children.not_as_group())
+        newcomers_get = self._policy.newcomers_due(now)
+        if newcomers_get is not None:
+            self._serve_newcomers(newcomers_get, now)
+        timeout = 0 if more else self._policy.timeout(now)
+        if self._strangers and timeout is None:
+            timeout = PATIENCE
+        try:
+            event = _kernel.wait_signal(WAITED_FOR, timeout)
+        except OSError as error:
+            self._complain(f"cannot wait for signals: {error.strerror}")
+            pause()
+            return more
+        if event is not None:
+            self._signalled(*event)
+        return more
+
+    def _complain(self, message: str) -> None:
+        """Say what has failed: once, since it may fail again and again."""
+        if message not in self._complaints:
+            self._complaints.add(message)
+            self._log.error(f"{message}; going on as well as possible")
 
     def _become_reaper(self) -> None:
         """Be the one to whom orphans are re-parented, and see every child's end: prctl(2), wait(2)."""
@@ -67,73 +107,194 @@ class Reaper:
                 _kernel.set_child_subreaper()
             except OSError as error:
                 raise RunError(f"cannot become a child subreaper: {error.strerror}") from None
-        _kernel.set_ignored(CHLD, False)  # were it ignored, as it may be inherited, the kernel would reap
+        if _kernel.started_with()[1] & signal_set(CHLD):
+            _kernel.set_ignored(CHLD, False)  # else the kernel would reap
         for signum in (TSTP, TTIN, TTOU):
             _kernel.set_ignored(signum, True)
 
     def _start(self) -> None:
-        shown = " ".join(printable(word) for word in self._words)
-        self._log.info(f"own pid is {posix.getpid()}")
+        if self._log.shows_info:
+            self._log.info(f"own pid is {posix.getpid()}")
         try:
-            self._main = command.start(self._words, self._death_signal, self._terminal, self._log)
+            # Children from before execve(2) may have no exit signal, so that only looking tells of their end.
+            self._strangers = bool(children.any_child())
+        except OSError:
+            pass
+        lends = self._job.may_be_lent(self._terminal.foreground_at_start())
+        try:
+            self._main = command.start(self._words, self._death_signal, STDIN if lends else -1)
+        except command.NotStarted as error:
+            self._log.error(str(error))
+            if lends:
+                self._terminal.take_back()
+            self._ended(0, error.code, is_main=True)
         except OSError as error:
-            raise RunError(f"cannot start {shown}: fork: {error.strerror}") from None
-        self._main_lives = True
-        self._log.info(f"pid {self._main}: started {shown}")
-        release_files(keep_stdin=self._terminal.exists, log_fd=self._log.fd)
+            raise RunError(f"cannot start {shown(self._words)}: fork: {error.strerror}") from None
+        else:
+            self._main_lives = True
+            if lends:
+                self._job.lent(self._main)
+            if self._log.shows_info:
+                self._log.info(f"pid {self._main}: started {shown(self._words)}")
+        self._words = []
+        release_files(keep_stdin=self._terminal.is_stdin, log_fd=self._log.fd)
 
     def _reap(self) -> bool:
         """Reap all zombies, or a batch; say whether there may be more. Raises ChildProcessError when none is left."""
         for _ in range(BATCH):
-            changed = children.reap()
+            is_step = is_outsider = False
+            if self._policy.awaits_first_end:
+                pid = children.next_to_reap()
+                if pid is None:
+                    return False
+                is_outsider = children.is_of_an_outer_session(pid)
+                is_step = self._policy.sees_steps and children.led_a_living_session(pid)
+                changed = children.reap_one(pid)
+            else:
+                changed = children.reap()
             if changed is None:
                 return False
-            self._child_changed(*changed)
+            self._child_changed(*changed, is_step, is_outsider)
         return True
 
-    def _child_changed(self, pid: int, status: int) -> None:
+    def _child_changed(self, pid: int, status: int, is_step: bool, is_outsider: bool) -> None:
         """A child has ended, or was stopped."""
         is_main = self._main_lives and pid == self._main
         stopped_by = stop_signal(status)
         if stopped_by:
             self._log.info(f"pid {pid}: stopped by {describe(stopped_by)}")
-            if is_main and self._terminal.stop_with_command(stopped_by, posix.getpgid(pid)):
-                self._forward(CONT, KERNEL)
+            self._child_stopped(pid, stopped_by, is_main)
             return
         code = exit_code(status)
-        killed = posix.WIFSIGNALED(status)
-        ended = f"killed by {describe(posix.WTERMSIG(status))}" if killed else f"exited with code {code}"
-        self._log.info(f"pid {pid}: {ended}")
         if is_main:
             self._main_lives = False
-            self._terminal.take_back()
-        if self._policy.process_ended(code, is_main):
-            self._log.info(f"shutdown, since pid {pid} has ended")
+            if self._job.lent_to and self._job.must_be_taken_back(self._terminal.foreground(self._job.lent_to)):
+                self._terminal.take_back()
+        if self._log.shows_info:
+            killed = posix.WIFSIGNALED(status)
+            ended = f"killed by {describe(posix.WTERMSIG(status))}" if killed else f"exited with code {code}"
+            self._log.info(f"pid {pid}: {ended}")
+        self._ended(pid, code, is_main, is_step, is_outsider)
 
-    def _signalled(self, signum: int, sender: int) -> None:
+    def _ended(self, pid: int, code: int, is_main: bool, is_step: bool = False, is_outsider: bool = False) -> None:
+        self._served.ended(pid)
+        if self._policy.process_ended(code, is_main, is_step, is_outsider):
+            self._log.info(f"shutdown, since {f'pid {pid} has ended' if pid else 'the command was not started'}")
+
+    def _child_stopped(self, pid: int, signum: int, is_main: bool) -> None:
+        try:
+            group = children.group_of(pid)
+        except ProcessLookupError:
+            return
+        foreground = self._terminal.foreground(self._job.lent_to)
+        action = self._job.child_stopped(signum, group, is_main, self._main_lives, foreground)
+        if action == LEND and self._terminal.give(group):
+            self._job.lent(group)
+            self._continue({group})
+        elif action == SUSPEND:
+            self._suspend(signum)
+
+    def _suspend(self, signum: int) -> None:
+        """Stop together with the command, so that the shell sees its job stopped."""
+        was_lent = bool(self._job.lent_to)
+        outcome = terminal.suspend()
+        if outcome == terminal.CONTINUED:
+            self._resume(was_lent)
+        elif outcome == terminal.STOPPED:
+            self._job.is_suspended = True
+        elif signum == TSTP:
+            # Nobody could continue the job. Then Ctrl-Z has no effect on the command either.
+            self._continue(self._job.continued())
+
+    def _resume(self, was_lent: bool = False) -> None:
+        """The job was continued: so is what its Ctrl-Z has stopped."""
+        self._lend_again(was_lent)
+        self._continue(self._job.continued())
+
+    def _lend_again(self, was_lent: bool = False) -> None:
+        """Give the command the terminal, if the shell has given it to `run`: after `fg`."""
+        lent_to = self._job.lent_to
+        if not (self._terminal.is_stdin or was_lent or lent_to):
+            return
+        if self._job.may_be_lent(self._terminal.foreground(lent_to)) and self._main_lives:
+            group = children.group_of(self._main)
+            if self._terminal.give(group):
+                self._job.lent(group)
+
+    def _continue(self, groups: set[int]) -> None:
+        self._tell("continuing", Delivery(CONT).to([-group for group in groups]))
+
+    def _signalled(self, signum: int, code: int, sender: int, uid: int, value: int) -> None:
         """A signal has come: for `run` itself, or to be passed on."""
+        by_kernel = code > 0
         if signum == TSTP:
             # Ignored, unless it is Ctrl-Z typed while the terminal is not lent: it is meant for the whole job.
-            if sender == KERNEL and self._main_lives:
-                self._terminal.stop_typed = True
-                children.stop_group(posix.getpgid(self._main))
-        elif signum == XFSZ and sender == posix.getpid():
-            pass  # the log may not grow: setrlimit(2)
-        elif signum != CHLD:
-            self._forward(signum, sender)
+            if by_kernel:
+                self._stop_typed()
+        elif signum == CONT and self._job.is_suspended:
+            self._resume()
+        elif signum == CHLD or (by_kernel and code in CLD_CODES and signum != CHLD):
+            pass  # a child's change, told by whatever signal: reaped in the next turn
+        elif (signum == XFSZ and sender == posix.getpid()) or (signum == XCPU and by_kernel):
+            pass  # the limits of `run` itself: the log may not grow, its time is over; setrlimit(2)
+        else:
+            if signum == CONT:
+                self._lend_again()
+            origin = f" from pid {sender}" if not by_kernel and sender > 0 else ""
+            queued = (uid, sender, value) if code == SI_QUEUE else None
+            self._send(f"forwarding {describe(signum)}{origin}", signum, queued)
 
-    def _forward(self, signum: int, sender: int) -> None:
-        """Pass a signal on. After a CONT, the command gets the terminal if the shell has given it to `run`."""
-        if signum == CONT and self._main_lives:
-            self._terminal.lend(posix.getpgid(self._main))
-        self._send(f"forwarding {describe(signum)}{f' from pid {sender}' if sender > 0 else ''}", signum)
+    def _stop_typed(self) -> None:
+        """Ctrl-Z came to `run`: pass it on to the job, and stop with it."""
+        groups = children.job_groups()
+        if self._job.stop_typed(groups) == SUSPEND:
+            self._suspend(TSTP)
+            return
+        self._tell(f"passing on {describe(TSTP)} to", Delivery(TSTP).to([-group for group in groups]))
 
-    def _send(self, why: str, signum: int) -> None:
-        reached, refused = children.send(signum, self._main)
-        if reached:
-            self._log.info(f"{why} to {reached}")
-        for reason, targets in refused.items():
-            self._log.warn(f"cannot send {describe(signum)} to {targets}: {reason}")
+    def _list(self) -> Recipients | None:
+        try:
+            return children.find_recipients()
+        except MemoryError:
+            self._complain("cannot list the children: not enough memory")
+            return None
+
+    def _send(self, why: str, signum: int, queued: Queued | None = None) -> Recipients | None:
+        """Send a signal to those that the contract, "Signals", names; return them where they could be listed."""
+        found = self._list()
+        targets = children.everybody(self._main) if found is None else found.targets()
+        delivery = Delivery(signum, found, queued).to(targets)
+        if found is not None:
+            # By setsid(2) one may have left its group before the signal came to it; none may miss that.
+            moved = children.moved(found)
+            if moved:
+                delivery.to(found.missed(moved))
+        self._tell(f"{why} to", delivery)
+        return found
+
+    def _serve_newcomers(self, signum: int, now: float) -> None:
+        """Send the signal of -s to who was re-parented to `run` after it was sent."""
+        found = self._list()
+        if found is None:
+            return
+        for group in children.gone(self._served.groups - set(found.members.values())):
+            self._served.group_ended(group)
+        new = self._served.newcomers(found, children.not_as_group())
+        self._policy.looked(now, len(found.pids()))
+        self._tell(f"sending {describe(signum)} to", Delivery(signum).to(new.targets()))
+
+    def _tell(self, why: str, delivery: Delivery) -> None:
+        if delivery.reached:
+            self._log.info(f"{why} {delivery.reached}")
+        for reason, targets in delivery.refused.items():
+            self._log.warn(f"cannot send {describe(delivery.signum)} to {targets}: {reason}")
+
+
+def pause() -> None:
+    """Let a moment go by, where waiting for an event has failed."""
+    import select  # noqa: PLC0415 - it is hardly ever needed
+
+    select.select([], [], [], PATIENCE)
 
 
 def release_files(keep_stdin: bool, log_fd: int | None) -> None:
@@ -150,7 +311,7 @@ def release_files(keep_stdin: bool, log_fd: int | None) -> None:
             first = fd + 1
         _kernel.close_fds(first, 0xFFFFFFFF)
     except OSError:  # before Linux 5.9: ENOSYS
-        for fd in children.open_fds():
+        for fd in {STDIN, STDIN + 1, *children.open_fds()}:
             if fd not in kept:
                 try:
                     posix.close(fd)

@@ -7,7 +7,7 @@ millisecond for its enumerations.
 
 HUP, INT, QUIT, ILL, TRAP, ABRT, BUS, FPE, KILL, USR1, SEGV, USR2, PIPE, ALRM, TERM = range(1, 16)
 CHLD, CONT, STOP, TSTP, TTIN, TTOU = range(17, 23)
-XFSZ = 25
+XCPU, XFSZ = 24, 25
 SYS = 31
 RTMIN = 34  # 32 and 33 belong to the C library, and have no name
 RTMAX = 64
@@ -33,9 +33,6 @@ def signal_set(*signums: int) -> int:
 ALL = (1 << RTMAX) - 1
 FAULTS = signal_set(SEGV, BUS, FPE, ILL, TRAP, SYS, ABRT)
 TERMINAL_STOPS = signal_set(TSTP, TTIN, TTOU)
-
-BLOCKED = ALL & ~FAULTS
-"""What `run` keeps blocked, as BLOCKED_SIGNALS of _start.h does from the first instruction on."""
 
 FORWARDED = ALL & ~FAULTS & ~TERMINAL_STOPS & ~signal_set(KILL, STOP, CHLD, PIPE)
 """What is passed on: every signal that can be caught, with the exceptions of SPEC.md, "Signals"."""

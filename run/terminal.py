@@ -1,96 +1,149 @@
-"""Job control: lending the terminal to the command, taking it back, and stopping together with the command.
+"""The controlling terminal: who has it, lending it, and stopping as a part of the job. What follows is decided in run.job.
 
-Source: SPEC.md, "Starting the command" and "When a process ends"; tcsetpgrp(3); "Job Control" in the manual of the GNU
-C library. `run` ignores SIGTTOU, so that it may move the foreground group from the background.
+Source: contract, "Starting the command" and "When a process ends"; tcsetpgrp(3). `run` ignores SIGTTOU, so that it may move
+the foreground group from the background.
 """
 
+import errno
 import posix
 
 from run import _kernel
-from run.signals import BLOCKED, CONT, TERMINAL_STOPS, TSTP, contains, signal_set
+from run.job import COMMAND, NOBODY, OTHERS, RUN
+from run.signals import CONT, TSTP, signal_set
 
 STDIN = 0
+DEVICE = b"/dev/tty"
+
+CONTINUED = "continued"
+STOPPED = "stopped"
+REFUSED = "refused"
 
 
-def _is_terminal() -> bool:
-    """Whether stdin is the terminal that controls this session."""
+def _foreground_group(fd: int) -> int:
+    """The terminal's foreground group, or -1 if this is not the controlling terminal."""
     try:
-        posix.tcgetpgrp(STDIN)
+        return posix.tcgetpgrp(fd)
     except OSError:
+        return -1
+
+
+def _open(flags: int) -> int:
+    """Open the controlling terminal, whatever stdin is: tty(4). -1 if there is none."""
+    try:
+        return posix.open(DEVICE, flags | posix.O_NOCTTY | posix.O_CLOEXEC)
+    except OSError:
+        return -1
+
+
+def _may_read() -> bool:
+    """Whether this process is in the foreground, where the numbers of the groups do not tell.
+
+    Reading fails in the background where SIGTTIN is ignored (EIO of read(2)), even when it is no byte that is read. With
+    O_NONBLOCK another reader of the terminal is not waited for.
+    """
+    fd = _open(posix.O_RDONLY | posix.O_NONBLOCK)
+    if fd < 0:
         return False
-    return True
-
-
-def is_foreground() -> bool:
-    """Whether stdin is a terminal and the process group of `run` is its foreground group."""
     try:
-        group = posix.getpgrp()
-        if posix.tcgetpgrp(STDIN) != group:
-            return False
-        if group == 0:
-            # Both groups may be different ones of an outer pid namespace, which all look like 0. Reading fails
-            # in the background where SIGTTIN is ignored (EIO of read(2)), even when it is no byte that is read.
-            posix.read(STDIN, 0)
-    except OSError:
-        return False
-    return True
-
-
-def make_foreground(group: int) -> bool:
-    """Make this the terminal's foreground group, if that can be; say whether it could: tcsetpgrp(3)."""
-    try:
-        posix.tcsetpgrp(STDIN, group)
-    except OSError:
-        return False  # the terminal was hung up, or the group is gone
+        posix.read(fd, 0)
+    except OSError as error:
+        return error.errno == errno.EAGAIN
+    finally:
+        posix.close(fd)
     return True
 
 
 class Terminal:
-    """The terminal on stdin, if there is one, and whether the command has it now."""
+    """The controlling terminal of the session, if it has one: on stdin, or else found when it is needed."""
 
     def __init__(self) -> None:
         """Look at stdin."""
-        self.exists = _is_terminal()
-        self.lent = self.exists and is_foreground()
-        self.stop_typed = False
-        """Whether Ctrl-Z came to `run` itself, which a terminal on stdin is not needed for: `a | run b`."""
+        self._group = _foreground_group(STDIN)
+        self.is_stdin = self._group >= 0
 
-    def lend(self, group: int) -> None:
-        """Make the command's group the foreground group, if the shell has put `run` there: after `fg`."""
-        if self.exists and not self.lent and is_foreground():
-            self.lent = make_foreground(group)
+    def _use(self) -> int:
+        return STDIN if self.is_stdin else _open(posix.O_RDWR)
+
+    def _release(self, fd: int) -> None:
+        if fd > STDIN or (fd == STDIN and not self.is_stdin):
+            posix.close(fd)
+
+    def foreground_at_start(self) -> str:
+        """Who has the terminal on stdin, as it was when this was made."""
+        return self._whose(self._group, 0) if self.is_stdin else NOBODY
+
+    def foreground(self, lent_to: int) -> str:
+        """Who has the terminal now; lent_to is the group that has it from `run`, 0 for none. A value of run.job."""
+        fd = self._use()
+        group = _foreground_group(fd)
+        self._release(fd)
+        return self._whose(group, lent_to)
+
+    def _whose(self, group: int, lent_to: int) -> str:
+        if group < 0:
+            return NOBODY
+        if group and group == lent_to:
+            return COMMAND
+        if group != posix.getpgrp():
+            return OTHERS
+        # Both groups may be different ones of an outer pid namespace, which all look like 0.
+        return RUN if group or _may_read() else OTHERS
+
+    def give(self, group: int) -> bool:
+        """Make this the foreground group, if that can be; say whether it could: tcsetpgrp(3)."""
+        fd = self._use()
+        try:
+            posix.tcsetpgrp(fd, group)
+        except OSError:
+            return False  # the terminal was hung up, or the group is gone
+        finally:
+            self._release(fd)
+        return True
 
     def take_back(self) -> None:
-        """Make the own group the foreground group again, if the command had the terminal."""
+        """Make the own group the foreground group, unless it is one of an outer pid namespace."""
         own = posix.getpgrp()
-        if self.lent and own != 0:
-            make_foreground(own)
-        self.lent = False
+        if own:
+            self.give(own)
 
-    def stop_with_command(self, stopped_by: int, group: int) -> bool:
-        """Stop as the command, in this group, was stopped, so that the shell sees its job stopped.
 
-        Say whether to continue the command now. Only for the stops of a terminal: a command stopped by SIGSTOP is
-        somebody else's doing. The whole job stops, as the terminal would have stopped it.
-        """
-        if not (self.exists or self.stop_typed) or not contains(TERMINAL_STOPS, stopped_by):
-            return False
-        self.stop_typed = False
-        if stopped_by != TSTP and is_foreground():
-            # The shell has brought a running job to the foreground, which it tells nobody: now the command needs it.
-            self.lent = make_foreground(group)
-            if self.lent:
-                return True
-        _kernel.set_ignored(TSTP, False)
-        posix.kill(0, TSTP)
-        _kernel.set_mask(BLOCKED & ~signal_set(TSTP))  # here `run` stops
-        _kernel.set_mask(BLOCKED)
-        _kernel.set_ignored(TSTP, True)
-        was_continued = _kernel.wait_signal(signal_set(CONT), 0) is not None
-        if was_continued or posix.getpgrp() == 0:
-            # In group 0 it is processes of an outer pid namespace that stop, and get a CONT later, as `run` does.
-            self.lent = False
-            return was_continued
-        # Nobody could continue the job, so the kernel has not stopped it: its process group is orphaned (setpgid(2)),
-        # or this is PID 1. Then Ctrl-Z has no effect on the command either.
-        return stopped_by == TSTP
+def suspend() -> str:
+    """Stop as a part of the job, as the terminal would have stopped it.
+
+    CONTINUED: this process was stopped, and somebody has continued it. REFUSED: the kernel has stopped nobody, for nobody
+    could continue the job: its process group is orphaned (setpgid(2)), or this is PID 1. STOPPED: the job is stopped,
+    but not this process; a CONT will come.
+    """
+    if posix.getpgrp() == 0:
+        return _suspend_outer_group()
+    _kernel.set_ignored(TSTP, False)
+    posix.kill(0, TSTP)
+    _kernel.set_mask(_kernel.BLOCKED & ~signal_set(TSTP))  # here `run` stops
+    _kernel.set_mask(_kernel.BLOCKED)
+    _kernel.set_ignored(TSTP, True)
+    return CONTINUED if _kernel.wait_signal(signal_set(CONT), 0) is not None else REFUSED
+
+
+def _suspend_outer_group() -> str:
+    """Stop the process group 0, one of an outer pid namespace, in which PID 1 of this one cannot be stopped.
+
+    Whether the kernel stops it shows by a child, which is in that group like everybody else: is it orphaned, the child just
+    ends.
+    """
+    try:
+        child = posix.fork()
+    except OSError:
+        return REFUSED
+    if child == 0:
+        try:
+            _kernel.set_ignored(TSTP, False)
+            _kernel.set_mask(_kernel.BLOCKED & ~signal_set(TSTP))
+            posix.kill(0, TSTP)
+        finally:
+            posix._exit(0)
+    _, status = posix.waitpid(child, posix.WUNTRACED)
+    if not posix.WIFSTOPPED(status):
+        return REFUSED
+    posix.kill(child, 9)
+    posix.waitpid(child, 0)
+    return STOPPED

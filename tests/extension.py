@@ -13,6 +13,8 @@ from harness import DEADLINE
 
 ROOT = Path(__file__).resolve().parent.parent
 
+SOURCES = ("_kernel.c", "_spawn.c", "_start.c")
+
 WARNINGS = ("-std=gnu11", "-Wall", "-Wextra", "-Werror")
 SANITIZERS = ("-g", "-O1", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
@@ -42,7 +44,7 @@ class Extension:
         package.mkdir()
         (package / "__init__.py").touch()
         flags = ["-shared", "-fPIC", f"-I{sysconfig.get_path('include')}", *(SANITIZERS if sanitized else ())]
-        compile_files(package / "_kernel.so", *flags, ROOT / "run" / "_kernel.c", ROOT / "run" / "_start.c")
+        compile_files(package / "_kernel.so", *flags, *(ROOT / "run" / name for name in SOURCES))
         if sanitized:
             # The interpreter is not sanitized, so the sanitizer's library must be loaded ahead of all others.
             found = subprocess.run(["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)

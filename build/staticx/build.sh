@@ -47,6 +47,7 @@ compile archive /dev/null -x c
 objects=()
 python_flags=(-fpie "-I$include" -Wno-deprecated-declarations)
 compile kernel run/_kernel.c "${python_flags[@]}"
+compile spawn run/_spawn.c "${python_flags[@]}"
 compile main build/static/main.c "${python_flags[@]}"
 compile takeover build/staticx/takeover.c "${python_flags[@]}"
 compile frozen "$work/generated/frozen.c" "${python_flags[@]}"

@@ -1,0 +1,18 @@
+/* What _kernel.c and _spawn.c share. */
+#ifndef RUN_KERNEL_H
+#define RUN_KERNEL_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "_start.h"
+
+/* A NULL-terminated array of the strings of a list of bytes, which it borrows, behind that many free places; to be freed
+   with PyMem_Free. NULL with an exception set. */
+char **string_array(PyObject *list, size_t places);
+
+extern const char kernel_spawn_doc[];
+
+PyObject *kernel_spawn(PyObject *module, PyObject *args, PyObject *keywords);
+
+#endif
