@@ -1,4 +1,4 @@
-"""Contract, "Starting the command" and "When a process ends": parents and children that an ordinary shell does not make."""
+"""Contract, "Starting the command", "When a process ends": parents and children that no ordinary shell makes."""
 
 from pathlib import Path
 
@@ -11,7 +11,8 @@ CLONER = r"""
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-int main(int argc, char **argv)  /* EXIT-SIGNAL PROGRAM...: leave it a child that waits for end-of-file, and exits with 42 */
+/* EXIT-SIGNAL PROGRAM...: leave it a child that waits for end-of-file, and exits with 42 */
+int main(int argc, char **argv)
 {
     int ends[2];
     char byte;
