@@ -1,4 +1,4 @@
-"""Contract, "When a process ends": daemons that fork more than once under -d, and who is left behind after the signal."""
+"""Contract, "When a process ends": daemons that fork twice under -d, and who is left after the signal."""
 
 import os
 import re
@@ -139,6 +139,8 @@ def test_the_real_end_of_a_daemon_that_forked_twice_counts(
     note, other = tmp_path / "note", tmp_path / "other"
     script = f'python3 -S -c "$0" {note} 0 2 session && python3 -S -c "$0" {other} 0 2 session'
     started = start("-ds", "TERM", "sh", "-ec", script, STEPS)
+    wait_until(lambda: other.exists() or started.process.poll() is not None, "the second daemon")
+    assert other.exists(), started.log()
     pid = pid_in(note)
     pid_in(other)
     wait_until(lambda: started.log().count("exited with code 0") >= 3 or started.process.poll() is not None, "steps")
