@@ -217,15 +217,16 @@ PyObject *kernel_spawn(PyObject *module, PyObject *args, PyObject *keywords)
                             "group", "session", "terminal", "files", "directory", "umask", "user", NULL};
     (void)module;
     struct start start = {.terminal = -1, .mask_of_files = -1};
-    PyObject *paths, *words, *environment, *files = NULL, *user = Py_None, *result = NULL;
+    PyObject *paths, *words, *environment, *files = NULL, *directory = Py_None, *user = Py_None,
+             *result = NULL;
     unsigned long long mask, ignored;
     char **slots = NULL;
 
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O!O!O!yy#iKK|$ppiO!ziO:spawn", names, &PyList_Type, &paths, &PyList_Type,
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O!O!O!yy#iKK|$ppiO!OiO:spawn", names, &PyList_Type, &paths, &PyList_Type,
                                      &words, &PyList_Type, &environment, &start.shell, &start.search_on,
                                      &start.search_on_count, &start.death_signal, &mask,
                                      &ignored, &start.group, &start.session, &start.terminal, &PyTuple_Type, &files,
-                                     &start.directory, &start.mask_of_files, &user))
+                                     &directory, &start.mask_of_files, &user))
         return NULL;
     start.mask = mask, start.ignored = ignored;
     start.file_count = files ? (int)PyTuple_GET_SIZE(files) : 0;
@@ -234,6 +235,8 @@ PyObject *kernel_spawn(PyObject *module, PyObject *args, PyObject *keywords)
             PyErr_SetString(PyExc_ValueError, "at most three files");
         return NULL;
     }
+    if (directory != Py_None && PyBytes_AsStringAndSize(directory, &start.directory, NULL) < 0)
+        return NULL;
     if (take_user(&start, user) == 0 && (start.paths = string_array(paths, 0)) && (slots = string_array(words, 1)) &&
         (start.variables = string_array(environment, 0)) &&
         (start.errors = PyMem_Calloc((size_t)PyList_GET_SIZE(paths) + 1, sizeof *start.errors))) {

@@ -145,20 +145,24 @@ def reap() -> tuple[int, int] | None:
     return (pid, status) if pid else None
 
 
-def next_to_reap() -> int | None:
-    """The pid of a child that has ended or stopped, and stays to be reaped: WNOWAIT of waitid(2). Raises as reap()."""
+def next_to_reap() -> tuple[int, bool] | None:
+    """A child that has ended or stopped, and stays to be reaped: its pid, and whether it ended with code 0.
+
+    Source: WNOWAIT of waitid(2). Raises as reap().
+    """
     options = posix.WEXITED | posix.WSTOPPED | posix.WNOHANG | posix.WNOWAIT | WALL
     result = posix.waitid(posix.P_ALL, 0, options)
-    return result.si_pid if result else None
+    return (result.si_pid, result.si_code == posix.CLD_EXITED and result.si_status == 0) if result else None
 
 
-def any_child() -> bool:
-    """Whether there is any child, ended or not. Raises OSError."""
+def from_before() -> set[int]:
+    """The children that this process has, before it has made one: from before execve(2). {-1} where /proc does not tell."""
     try:
         posix.waitid(posix.P_ALL, 0, posix.WEXITED | posix.WNOHANG | posix.WNOWAIT | WALL)
-    except ChildProcessError:
-        return False
-    return True
+        found = find_recipients()
+    except (OSError, MemoryError):
+        return set()
+    return {-1} if found is None else found.pids()
 
 
 def reap_one(pid: int) -> tuple[int, int] | None:
@@ -168,10 +172,7 @@ def reap_one(pid: int) -> tuple[int, int] | None:
 
 
 def led_a_living_session(pid: int) -> bool:
-    """Whether an ended child, not reaped yet, led a session in which another child of `run` lives.
-
-    A child in its process group is mostly in its session, too, and is found without a list of all.
-    """
+    """Whether an ended child, not reaped yet, led a session in which another child of `run` lives."""
     try:
         if posix.getsid(pid) != pid:
             return False

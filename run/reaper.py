@@ -42,17 +42,18 @@ class Reaper:
         self._served = Served()
         self._main = 0
         self._main_lives = False
-        self._strangers = False
+        self._strangers: set[int] = set()
+        """Children from before execve(2), which may have no exit signal, so that only looking tells of their end."""
         self._complaints: set[str] = set()
 
     def run(self) -> int:
         """Start the command, and return the exit code once no process is left. Raises RunError."""
         self._become_reaper()
         self._start()
-        more = True
-        while more is not None:
+        while True:
             try:
-                more = self._turn(more)
+                if self._turn() is None:
+                    break
             except RunError:
                 raise
             except Exception as error:  # whatever it is, it does not end PID 1
@@ -60,11 +61,12 @@ class Reaper:
         self._log.info(f"no process is left: exiting with code {self._policy.exit_code}")
         return self._policy.exit_code
 
-    def _turn(self, more: bool) -> bool | None:
+    def _turn(self) -> bool | None:
         """One turn of the loop; say whether more may have happened already, or None once no process is left."""
         try:
             more = self._reap()
         except OSError as error:
+            more = False
             # ECHILD: no process is left, unless the kernel is mistaken
             if isinstance(error, ChildProcessError) and not self._main_lives:
                 return None
@@ -115,11 +117,7 @@ class Reaper:
     def _start(self) -> None:
         if self._log.shows_info:
             self._log.info(f"own pid is {posix.getpid()}")
-        try:
-            # Children from before execve(2) may have no exit signal, so that only looking tells of their end.
-            self._strangers = bool(children.any_child())
-        except OSError:
-            pass
+        self._strangers = children.from_before()
         lends = self._job.may_be_lent(self._terminal.foreground_at_start())
         try:
             self._main = command.start(self._words, self._death_signal, STDIN if lends else -1)
@@ -144,11 +142,12 @@ class Reaper:
         for _ in range(BATCH):
             is_step = is_outsider = False
             if self._policy.awaits_first_end:
-                pid = children.next_to_reap()
-                if pid is None:
+                following = children.next_to_reap()
+                if following is None:
                     return False
+                pid, succeeded = following
                 is_outsider = children.is_of_an_outer_session(pid)
-                is_step = self._policy.sees_steps and children.led_a_living_session(pid)
+                is_step = succeeded and self._policy.sees_steps and children.led_a_living_session(pid)
                 changed = children.reap_one(pid)
             else:
                 changed = children.reap()
@@ -178,6 +177,7 @@ class Reaper:
 
     def _ended(self, pid: int, code: int, is_main: bool, is_step: bool = False, is_outsider: bool = False) -> None:
         self._served.ended(pid)
+        self._strangers.discard(pid)
         if self._policy.process_ended(code, is_main, is_step, is_outsider):
             self._log.info(f"shutdown, since {f'pid {pid} has ended' if pid else 'the command was not started'}")
 

@@ -94,3 +94,13 @@ else:
 def extension(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Extension:
     """The extension, built in both ways."""
     return Extension(tmp_path_factory.mktemp("extension"), request.param == "sanitized")
+
+
+def spawn_code(path: str, words: list[str] | list[bytes], environment: list[bytes], options: str = "") -> str:
+    """Code that calls spawn() with this path, with the mask and dispositions that the process was started with."""
+    arguments = [os.fsencode(word) for word in words]
+    given = "death_signal=15, mask=_kernel.started_with()[0], ignored=_kernel.started_with()[1]"
+    return (
+        f"_kernel.spawn([{os.fsencode(path)!r}], {arguments!r}, {environment!r}, b'/bin/sh', bytes([2, 13]), "
+        f"{given}{', ' if options else ''}{options})"
+    )

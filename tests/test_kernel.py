@@ -5,7 +5,7 @@ import signal
 import sys
 
 import pytest
-from extension import Extension
+from extension import Extension, spawn_code
 from harness import DEADLINE, state, wait_until
 
 from run.signals import ALL, FAULTS, RTMAX, signal_set
@@ -78,7 +78,7 @@ def test_environment_is_exact_with_bytes_doubles_and_order(extension: Extension)
     base = [f"{name}={value}".encode() for name, value in extension.variables.items()]
     given = [b"Z=1", b"A=\xff\xfe", b"A=2", b"no equals sign", b"=C:", b"EMPTY=", *base]
     inner = [word.encode() for word in extension.argv("print(_kernel.environment())")]
-    outer = f"_kernel.execute({sys.executable.encode()!r}, {inner!r}, {given!r})"
+    outer = f"os.waitpid({spawn_code(sys.executable, inner, given)}, 0)"
     assert extension.value(outer) == given
 
 
@@ -173,7 +173,7 @@ for signum in range(1, 65):
 print((found, os.getpid()))
 """
     found, pid = extension.value(code)
-    assert found == [(signum, pid) for signum in range(1, 65) if signum not in (signal.SIGKILL, signal.SIGSTOP)]
+    assert [(signum, sender) for signum, _, sender, _, _ in found] == [(signum, pid) for signum in range(1, 65) if signum not in (signal.SIGKILL, signal.SIGSTOP)]
 
 
 def test_wait_signal_takes_only_what_is_asked_for(extension: Extension) -> None:
@@ -195,7 +195,7 @@ print([bool(_kernel.wait_signal(1 << 33, 0)) for _ in range(4)])
     assert extension.value(code) == [True, True, True, False]
 
 
-def test_wait_signal_knows_the_sender_and_minus_1_for_the_kernel(extension: Extension) -> None:
+def test_wait_signal_knows_the_sender_and_what_the_kernel_sent(extension: Extension) -> None:
     code = """
 pid = os.fork()
 if pid == 0:
@@ -205,9 +205,9 @@ child = _kernel.wait_signal(1 << signal.SIGUSR1 - 1, None)
 chld = _kernel.wait_signal(1 << signal.SIGCHLD - 1, None)
 signal.setitimer(signal.ITIMER_REAL, 0.001)
 alrm = _kernel.wait_signal(1 << signal.SIGALRM - 1, None)
-print((child == (signal.SIGUSR1, pid), chld, alrm))
+print((child[:4] == (signal.SIGUSR1, 0, pid, os.getuid()), chld[0], chld[1] > 0, alrm[0], alrm[1] > 0))
 """
-    assert extension.value(code) == (True, (signal.SIGCHLD, -1), (signal.SIGALRM, -1))
+    assert extension.value(code) == (True, signal.SIGCHLD, True, signal.SIGALRM, True)
 
 
 def test_wait_signal_returns_none_when_the_time_is_over(extension: Extension) -> None:
@@ -228,7 +228,11 @@ def test_wait_signal_without_timeout_sleeps_until_the_signal_comes(extension: Ex
         wait_until(lambda: state(process.pid) == "S", "it sleeps")
         os.kill(process.pid, signal.SIGTERM)
         out, err = process.communicate(timeout=DEADLINE)
-    assert (out, err, process.returncode) == (f"({signal.SIGTERM}, {os.getpid()})\n", "", 0)
+    assert (out, err, process.returncode) == (
+        f"({int(signal.SIGTERM)}, 0, {os.getpid()}, {os.getuid()}, 0)\n",
+        "",
+        0,
+    )
 
 
 def test_wait_signal_returns_early_after_a_stop_and_continue(extension: Extension) -> None:
@@ -293,39 +297,68 @@ def test_set_child_subreaper_takes_no_argument(extension: Extension) -> None:
     assert extension.error("_kernel.set_child_subreaper(1)") == ("TypeError", None)
 
 
-# --- set_parent_death_signal
+# --- queue_signal
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP, 64])
-def test_the_parents_death_sends_the_signal(extension: Extension, signum: int) -> None:
+@pytest.mark.parametrize("signum", [signal.SIGUSR1, 34, 64])
+def test_queue_signal_sends_value_and_sender(extension: Extension, signum: int) -> None:
     code = f"""
-parent = os.fork()
-if parent == 0:
-    read, write = os.pipe()
-    if os.fork() == 0:
-        _kernel.set_parent_death_signal({int(signum)})
-        os.write(write, b'x')
-        event = _kernel.wait_signal(1 << {int(signum)} - 1, None)
-        print(event[0], flush=True)
-        os._exit(0)
-    os.read(read, 1)
-    os._exit(0)
-os.waitpid(parent, 0)
+for value in (7, 1 << 63, 0):
+    _kernel.queue_signal(os.getpid(), {int(signum)}, 12, 34, value)
+    print(_kernel.wait_signal(1 << {int(signum)} - 1, 0), end=", ")
 """
-    assert extension.value(code) == signum
+    expected = tuple((int(signum), -1, 34, 12, value) for value in (7, 1 << 63, 0))
+    assert extension.value(code) == expected
 
 
-@pytest.mark.parametrize("signum", [65, -1])
-def test_set_parent_death_signal_fails_with_einval_for_no_signal(extension: Extension, signum: int) -> None:
-    assert extension.error(f"_kernel.set_parent_death_signal({signum})") == ("OSError", 22)
+def test_queue_signal_fails_for_nobody(extension: Extension) -> None:
+    assert extension.error("_kernel.queue_signal(1 << 30, 10, 0, 0, 0)") == ("ProcessLookupError", 3)
 
 
-@pytest.mark.parametrize(
-    ("argument", "error"),
-    [("'15'", "TypeError"), ("None", "TypeError"), ("", "TypeError"), ("1 << 64", "OverflowError")],
-)
-def test_set_parent_death_signal_refuses_wrong_arguments(extension: Extension, argument: str, error: str) -> None:
-    assert extension.error(f"_kernel.set_parent_death_signal({argument})") == (error, None)
+@pytest.mark.parametrize("arguments", ["", "1", "1, 2, 3, 4, None", "'1', 2, 3, 4, 5"])
+def test_queue_signal_refuses_wrong_arguments(extension: Extension, arguments: str) -> None:
+    assert extension.error(f"_kernel.queue_signal({arguments})") == ("TypeError", None)
+
+
+# --- write_briefly
+
+
+def test_write_briefly_writes_all_where_there_is_room(extension: Extension) -> None:
+    assert extension.value("read, write = os.pipe(); print((_kernel.write_briefly(write, b'abc'), os.read(read, 9)))") == (
+        3,
+        b"abc",
+    )
+
+
+def test_write_briefly_comes_back_where_there_is_none_and_leaves_signals_as_they_were(extension: Extension) -> None:
+    code = f"""
+read, write = os.pipe()
+os.set_blocking(write, False)
+filled = 0
+while True:
+    try:
+        filled += os.write(write, bytes(4096))
+    except BlockingIOError:
+        break
+os.read(read, 8192)
+os.set_blocking(write, True)
+mask = {BLOCKED_NOW}
+written = _kernel.write_briefly(write, bytes(65536))
+try:
+    _kernel.write_briefly(write, b"x")
+except InterruptedError:
+    print((written, mask == {BLOCKED_NOW}, signal.getsignal(signal.SIGTTIN) == signal.SIG_DFL))
+"""
+    assert extension.value(code) == (8192, True, True)
+
+
+def test_write_briefly_fails_as_write_does(extension: Extension) -> None:
+    assert extension.error("_kernel.write_briefly(99, b'x')") == ("OSError", 9)
+
+
+@pytest.mark.parametrize("arguments", ["", "1", "1, 'x'", "'1', b'x'"])
+def test_write_briefly_refuses_wrong_arguments(extension: Extension, arguments: str) -> None:
+    assert extension.error(f"_kernel.write_briefly({arguments})") == ("TypeError", None)
 
 
 # --- close_fds

@@ -146,8 +146,8 @@ def test_newlines_and_control_characters_in_the_command_stay_in_one_clean_line(
     assert started.wait() == (127 if name else 0)
     log = started.log_bytes().decode()
     assert all(line.isprintable() for line in log.split("\n"))
-    assert len(log.split("\n")) == (6 if name else 5)
-    assert len(lines(log)) == (5 if name else 4)
+    assert len(log.split("\n")) == (4 if name else 5)
+    assert len(lines(log)) == (3 if name else 4)
 
 
 @pytest.mark.parametrize("count", [1, 12])
