@@ -38,7 +38,7 @@ case $what in
             choice=(--binary .work/bench/run-static --binary .work/bench/run-staticx --frozen .work/bench/run-frozen
                 --results tests/bench --readme README.md)
         fi
-        PYTHONPATH=tests exec .work/tests-venv/bin/python tests/bench/bench.py "${choice[@]}" "$@"
+        PYTHONPATH=tests/tools exec .work/tests-venv/bin/python tests/bench/bench.py "${choice[@]}" "$@"
         ;;
     soak)
         need gcc gcc cc:libc.a libc6-dev unshare util-linux

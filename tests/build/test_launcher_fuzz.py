@@ -20,7 +20,7 @@ from harness import DEADLINE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SECTION = "staticx_archive"
 CAPACITY = 1024 * 1024
 """Bytes for the archive in the bundles here: each is put into the same file."""

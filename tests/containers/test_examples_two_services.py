@@ -6,7 +6,7 @@ import pytest
 from engine import Container, Containers, Images, docker
 from harness import wait_until
 
-FOLDER = Path(__file__).resolve().parent.parent / "docker" / "examples" / "two-services"
+FOLDER = Path(__file__).resolve().parents[2] / "docker" / "examples" / "two-services"
 
 HARDENED = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from engine import BUILDKIT, GRACE, Container, Images, docker
 from harness import wait_until
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docker" / "examples"
 
 REDIS = 6379
@@ -30,8 +30,8 @@ def build(name: str, images: Images, bare_image: str) -> str:
 
 
 def load_image(images: Images) -> str:
-    """An image with clients: wrk, and tests/load/client.py."""
-    return images.build(BUILDKIT, str(ROOT / "tests" / "load"))
+    """An image with clients: wrk, and tests/containers/load/client.py."""
+    return images.build(BUILDKIT, str(ROOT / "tests" / "containers" / "load"))
 
 
 def wrk(connections: int, seconds: int, port: int) -> list[str]:

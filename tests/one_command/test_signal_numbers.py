@@ -9,7 +9,7 @@ from harness import signal_numbers
 
 from run import signals
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 CONSTANTS = {
     name: value

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from harness import DEADLINE, Starter
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 MARK = b"staticx_archive"
 NOBODY = 65534
 PLACES = ("/tmp", "/dev/shm", "/run", "/var/tmp")

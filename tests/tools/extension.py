@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from harness import DEADLINE
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 SOURCES = ("_kernel.c", "_spawn.c", "_start.c")
 

@@ -10,6 +10,7 @@ import pytest
 from harness import DEADLINE, Starter, compile_c
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from probe import SOURCE
 
 REFERENCE = r"""
 #include <errno.h>
@@ -198,7 +199,7 @@ def test_of_two_PATHs_the_first_counts(start: Starter, binary: str, places: Path
     codes = [
         subprocess.run(
             [sys.executable, "-c", program, *duplicate, starter, "echo"],
-            cwd=Path(__file__).parent,
+            cwd=SOURCE.parent,
             stdout=-3,
             stderr=-3,
             timeout=DEADLINE,

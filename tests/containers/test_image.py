@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from engine import BUILD_SECONDS, BUILDKIT, CLASSIC, Containers, Images, docker, unavailable, unique_name
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = ("--file", str(ROOT / "docker" / "Dockerfile"), str(ROOT))
 
 MUSL_PROGRAM = """

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from harness import Starter, compile_c
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 MARK = b"staticx_archive"
 """The name of a section that every bundle has."""
 
