@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 IMAGE ?= run
 export LINK PYTHON QUICK
 
-.PHONY: help build test lint image demo bench soak reproducible install clean
+.PHONY: help build test lint image demo bench soak reproducible release install clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile | expand -t 20
@@ -33,6 +33,9 @@ soak: build ## Put dist/run under full load for MINUTES (10), and count every or
 
 reproducible: build ## Build again, here and in another folder, and compare the bytes
 	@build/reproducible.sh
+
+release: ## Make dist/release: both builds by version and architecture, manual pages, licences, SHA256SUMS
+	@build/release.sh
 
 install: ## Install dist/run and its manual page into DESTDIR and PREFIX
 	@[ -x dist/run ] || { echo "dist/run is not there: type 'make build' first" >&2; exit 1; }

@@ -1,6 +1,6 @@
 """The log: one line per event on stderr, each a single write(2), which never blocks `run`.
 
-Source: SPEC.md, "Log". A line that cannot be written at once is dropped.
+Source: contract, "Log". A line that cannot be written at once is dropped.
 """
 
 import errno

@@ -1,4 +1,4 @@
-"""Signals as plain data: their names, and the sets that SPEC.md, "Signals", tells apart.
+"""Signals as plain data: their names, and the sets that the contract, "Signals", tells apart.
 
 A set of signals is an integer in which bit n - 1 stands for signal n, as in run._kernel. The numbers are those that
 signal(7) gives for x86, ARM and most other machines. The standard library's `signal` would do, but costs each start a
@@ -19,7 +19,7 @@ NAMES = (
 )
 
 SENDABLE = {"INT": INT, "TERM": TERM, "KILL": KILL, "QUIT": QUIT, "HUP": HUP, "USR1": USR1, "USR2": USR2}
-"""What `-s` takes, in the order in which SPEC.md lists it."""
+"""What `-s` takes, in the order in which the contract lists it."""
 
 
 def signal_set(*signums: int) -> int:
@@ -35,7 +35,7 @@ FAULTS = signal_set(SEGV, BUS, FPE, ILL, TRAP, SYS, ABRT)
 TERMINAL_STOPS = signal_set(TSTP, TTIN, TTOU)
 
 FORWARDED = ALL & ~FAULTS & ~TERMINAL_STOPS & ~signal_set(KILL, STOP, CHLD, PIPE)
-"""What is passed on: every signal that can be caught, with the exceptions of SPEC.md, "Signals"."""
+"""What is passed on: every signal that can be caught, with the exceptions of the contract, "Signals"."""
 
 
 def contains(signals: int, signum: int) -> bool:

@@ -44,5 +44,5 @@ compile inittab "$work/generated/inittab.c"
 # The linker warns of functions (getpwnam, dlopen) that would load shared libraries; the program calls none of them.
 # shellcheck disable=SC2086
 gcc -static -no-pie -s -o "$work/run" "${objects[@]}" "$library" $libraries -lm \
-    -Wl,--entry=run_entry -Wl,--gc-sections -Wl,--build-id=none -Wl,--no-warnings
+    -Wl,--entry=run_entry -Wl,--gc-sections -Wl,--build-id=none -Wl,--no-warnings -Wl,-Map="$work/run.map"
 install -D -m 0755 "$work/run" "$target"

@@ -14,7 +14,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { CANNOT_RUN = 125 }; /* SPEC.md, "Exit code" */
+enum { CANNOT_RUN = 125 }; /* contract, "Exit code" */
 
 extern const struct _frozen run_frozen_modules[];
 

@@ -69,5 +69,6 @@ interp=$("$python" -c 'import os, sys, staticx.elf as elf; print(elf.get_prog_in
 
 # The archive comes last in the file, far from the rest, so that a file that is cut off still has the whole launcher.
 gcc -static -no-pie -s -o "$work/bundle" "${launcher[@]}" "$work/archive.o" ${entry:+-Wl,--entry=run_entry} \
-    -Wl,--section-start=staticx_archive=0x10000000 -Wl,--gc-sections -Wl,--build-id=none
+    -Wl,--section-start=staticx_archive=0x10000000 -Wl,--gc-sections -Wl,--build-id=none \
+    -Wl,-Map="$work/bundle.map"
 install -D -m 0755 "$work/bundle" "$target"

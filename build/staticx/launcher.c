@@ -27,7 +27,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { CANNOT_RUN = 125, NEEDED = 4 * 1024 * 1024 }; /* SPEC.md, "Exit code"; bytes that the program takes at least */
+enum { CANNOT_RUN = 125, NEEDED = 4 * 1024 * 1024 }; /* contract, "Exit code"; bytes that the program takes at least */
 enum { BLOCK = 512, NAME_SIZE = 100, SIZE_FIELD = 124, TYPE_FIELD = 156, TARGET_FIELD = 157 }; /* of tar(5) */
 enum { NOEXEC_SEAL = 8, EXECUTABLE = 16 }; /* MFD_NOEXEC_SEAL and MFD_EXEC, since Linux 6.3 */
 enum { RESTORER = 0x04000000 };            /* SA_RESTORER of sigaction(2), without which x86-64 calls no handler */

@@ -18,7 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { CANNOT_RUN = 125 }; /* SPEC.md, "Exit code" */
+enum { CANNOT_RUN = 125 }; /* contract, "Exit code" */
 
 extern const struct _inittab run_extension_modules[];
 

@@ -22,11 +22,15 @@ from measure import SLOW_ROUNDS, SLOW_SECONDS
 from peers import Peer, build_of_ours, debian_peers, versions
 from processes import MeasureError, compile_command
 from rows import Measured, gather, is_staticx
-from table import limit_table, row_table, trial_table
+from table import limit_table, row_table, summary_table, trial_table
 from trials import try_all
 
 OURS = {False: "run", True: "run (staticx)"}
 FROZEN = "PyInstaller + staticx"
+COUNTED = """\
+Private memory is what the process has written to: its private dirty pages, smaps_rollup of proc(5). The unchanged
+pages of the file are not counted: the kernel has them once, for all containers that run the same file.
+"""
 BEGIN, END = "<!-- make bench -->\n", "<!-- end of make bench -->\n"
 
 
@@ -38,7 +42,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--python", default="/usr/bin/python3", help="the interpreter that the start is held against")
     parser.add_argument("--rounds", type=int, default=100, help="of the start (default: 100); the rest has a share")
     parser.add_argument("--results", type=Path, help="write RESULTS.md and results.svg into this folder")
-    parser.add_argument("--readme", type=Path, help="put the tables into this file, between its two marks")
+    parser.add_argument("--readme", type=Path, help="put five lines into this file, between its two marks")
     return parser.parse_args()
 
 
@@ -76,8 +80,16 @@ def costs(peers: Sequence[Peer], found: Measured) -> str:
             "In brackets: times that of tini. Each measure takes the programs in turn, round by round; what needs",
             f"more than {SLOW_SECONDS} s to start is started in every {SLOW_ROUNDS}th round. MB: 1 000 000 bytes.",
             "`python` is the interpreter alone: `python3 -I -S -c pass`.\n",
+            COUNTED,
             row_table(found.rows, names),
         ]
+    )
+
+
+def summary(peers: Sequence[Peer], found: Measured) -> str:
+    """What the README says of it, as Markdown."""
+    return f"{machine(peers)} In brackets: times that of tini.\n\n" + summary_table(
+        found.rows, [peer.name for peer in peers]
     )
 
 
@@ -123,7 +135,7 @@ def main() -> int:
             os.chdir("/")
         cost = costs(peers, found)
         if readme:
-            put_into(readme, f"{cost}\n{works.replace('## What works', '### What works', 1)}")
+            put_into(readme, summary(peers, found))
     except (MeasureError, AssertionError) as error:  # the latter is how engine.py tells
         print(f"bench: {error}", file=sys.stderr)
         return 2

@@ -8,6 +8,9 @@ from trials import Cell
 BASE = "tini"
 """What everything is compared with."""
 
+SUMMARY = ("start to the end", "private memory", "size of the file", "INT to the command", "20000 orphans")
+"""How the titles of the rows begin that the README shows."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -92,6 +95,11 @@ def row_table(rows: Sequence[Row], names: Sequence[str]) -> str:
             cells.append(cell + notes.mark(row.notes.get(name, "")))
         lines.append([row.title, *cells])
     return f"{_table(lines)}\n{notes}"
+
+
+def summary_table(rows: Sequence[Row], names: Sequence[str]) -> str:
+    """The few measures that the README shows."""
+    return row_table([row for row in rows if row.title.startswith(SUMMARY)], names)
 
 
 def limit_table(limits: Sequence[Limit]) -> str:

@@ -1,4 +1,4 @@
-"""The model of `run` in the chaos tests: what SPEC.md says that it does, as changes of a World. No system call in here.
+"""The model of `run` in the chaos tests: what the contract says, as changes of a World. No system call in here.
 
 Where several things are under way at once the kernel may do them in any order, so that a world has several successors;
 outcomes() follows them all to where nothing moves any more.
@@ -33,7 +33,7 @@ def children(world: World) -> list[tuple[int, Node]]:
 
 
 def sending(signum: int, whom: list[tuple[int, int]], alone: set[int]) -> tuple[tuple[int, str, int], ...]:
-    """SPEC.md, "Signals": each group of these once, but those alone who are in one of some groups."""
+    """Contract, "Signals": each group of these once, but those alone who are in one of some groups."""
     groups = sorted({group for _, group in whom} - alone)
     single = [i for i, group in whom if group in alone]
     return (*((signum, "group", group) for group in groups), *((signum, "node", i) for i in single))
@@ -90,7 +90,7 @@ def run_steps(world: World) -> Iterator[World]:
 
 
 def reap(world: World) -> World:
-    """Reap all zombies. SPEC.md, "Exit code" and "When a process ends"."""
+    """Reap all zombies. Contract, "Exit code" and "When a process ends"."""
     run, setup = world.run, world.run.setup
     for number, node in children(world):
         if node.state == ZOMBIE:

@@ -1,4 +1,4 @@
-"""SPEC.md, "Exit code", "Signals" and "When a process ends", for random process trees to which random things happen.
+"""Contract, "Exit code", "Signals" and "When a process ends", for random process trees to which random things happen.
 
 A script is a list of steps; what is in one step is done at once, so that it races. After each step everything that can
 be seen must be what the model (chaos_node, chaos_world, chaos_model) foresees: all processes with their parents, groups

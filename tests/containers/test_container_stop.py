@@ -41,7 +41,7 @@ def test_docker_stop_in_the_first_second_ends_by_TERM(
 def test_docker_kill_reaches_the_command(
     name: str, signum: int, options: tuple[str, ...], containers: Containers, image: str
 ) -> None:
-    # Without waiting for the command: SPEC.md has the signal delivered once it exists.
+    # Without waiting for the command: the contract has the signal delivered once it exists.
     container = containers(image, "sleep", "1000", options=options)
     container.kill(name)
     assert container.exit_code() == 128 + signum

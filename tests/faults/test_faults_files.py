@@ -1,4 +1,4 @@
-"""SPEC.md, "Log", "Signals" and "Bad days": the log, and files under /proc, fail to be written and opened."""
+"""Contract, "Log", "Signals" and "Bad days": the log, and files under /proc, fail to be written and opened."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""SPEC.md, "When a process ends", "Signals" and "Bad days": system calls that fail while the command runs.
+"""Contract, "When a process ends", "Signals" and "Bad days": system calls that fail while the command runs.
 
 The command runs to its end, or `run` says in one clear line why it gives up, and the command goes with it.
 """

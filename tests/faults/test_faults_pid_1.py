@@ -1,4 +1,4 @@
-"""SPEC.md, "Bad days" and "Signals": system calls that fail in PID 1 of a pid namespace.
+"""Contract, "Bad days" and "Signals": system calls that fail in PID 1 of a pid namespace.
 
 When PID 1 ends, the kernel ends all else in the namespace.
 """

@@ -1,4 +1,4 @@
-"""SPEC.md, "Bad days": system calls that a container engine refuses for ever, to all processes: seccomp(2).
+"""Contract, "Bad days": system calls that a container engine refuses for ever, to all processes: seccomp(2).
 
 Nothing is traced here. Some filters tell calls of the same number apart, as strace(1) does not.
 """

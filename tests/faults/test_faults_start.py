@@ -1,4 +1,4 @@
-"""SPEC.md, "Bad days" and "Starting the command": system calls that fail before the command runs.
+"""Contract, "Bad days" and "Starting the command": system calls that fail before the command runs.
 
 The command runs, or `run` says in one clear line why it does not, and nothing is left.
 """

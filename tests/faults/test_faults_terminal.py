@@ -1,4 +1,4 @@
-"""SPEC.md, "Starting the command" and "Bad days": calls of ioctl(2), of which tcsetpgrp(3) is one, that fail in `run`.
+"""Contract, "Starting the command" and "Bad days": calls of ioctl(2), of which tcsetpgrp(3) is one, that fail in `run`.
 
 The calls of the child, and tcsetpgrp alone, are in test_faults_refused.py.
 """

@@ -1,4 +1,4 @@
-"""SPEC.md, "Bad days": what is refused, missing, or too small."""
+"""Contract, "Bad days": what is refused, missing, or too small."""
 
 import os
 import re

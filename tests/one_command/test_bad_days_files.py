@@ -1,4 +1,4 @@
-"""SPEC.md, "Bad days": hostile files beside the binary and as working directory, and odd ways to the binary itself."""
+"""Contract, "Bad days": hostile files beside the binary and as working directory, and odd ways to the binary itself."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""SPEC.md, "Bad days": small resource limits, huge command lines, and system calls that fail."""
+"""Contract, "Bad days": small resource limits, huge command lines, and system calls that fail."""
 
 import re
 import resource

@@ -1,4 +1,4 @@
-"""SPEC.md, "Command line": every spelling, and every wrong one."""
+"""Contract, "Command line": every spelling, and every wrong one."""
 
 import os
 import re

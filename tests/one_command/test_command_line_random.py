@@ -1,4 +1,4 @@
-"""SPEC.md, "Command line": random options in every spelling, and words that nobody would think of."""
+"""Contract, "Command line": random options in every spelling, and words that nobody would think of."""
 
 import getopt
 import os

@@ -1,4 +1,4 @@
-"""SPEC.md, "Exit code"."""
+"""Contract, "Exit code"."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""SPEC.md, "Starting the command": what the command inherits is what `run` was given, to the byte."""
+"""Contract, "Starting the command": what the command inherits is what `run` was given, to the byte."""
 
 import ctypes
 import os

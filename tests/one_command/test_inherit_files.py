@@ -1,4 +1,4 @@
-"""SPEC.md, "Starting the command": open files - all that `run` was given, none that it made, and none that it keeps."""
+"""Contract, "Starting the command": open files: all that `run` was given, none that it made or keeps."""
 
 import fcntl
 import itertools

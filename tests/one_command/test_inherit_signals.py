@@ -1,4 +1,4 @@
-"""SPEC.md, "Starting the command": signal mask, signal dispositions, parent-death signal and process group."""
+"""Contract, "Starting the command": signal mask, signal dispositions, parent-death signal and process group."""
 
 import signal
 from collections.abc import Callable

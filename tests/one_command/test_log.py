@@ -1,4 +1,4 @@
-"""SPEC.md, "Log": each event's line, the levels, one write(2) per line."""
+"""Contract, "Log": each event's line, the levels, one write(2) per line."""
 
 import os
 import re
@@ -14,7 +14,7 @@ LONGEST = 4096
 
 
 def lines(log: str, level: str | None = None) -> list[str]:
-    """The messages of a level, or of all; fails when a line is not as SPEC.md says."""
+    """The messages of a level, or of all; fails when a line is not as the contract says."""
     found = []
     for line in log.splitlines():
         match = LINE.fullmatch(line)

@@ -1,4 +1,4 @@
-"""SPEC.md, "Log": stderr that is closed, broken, full or not being read never blocks, delays or ends `run`."""
+"""Contract, "Log": stderr that is closed, broken, full or not being read never blocks, delays or ends `run`."""
 
 import fcntl
 import os

@@ -1,4 +1,4 @@
-"""SPEC.md, "Starting the command": the command is looked up as execvp(3) does. The C library's own is the measure."""
+"""Contract, "Starting the command": the command is looked up as execvp(3) does. The C library's own is the measure."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ int main(int argc, char **argv)
 """
 
 NOWHERE = ("missing", "file-in-the-way")
-"""Where there is no command; the C library, unlike SPEC.md, also calls a missing interpreter "not found"."""
+"""Where there is no command; the C library, unlike the contract, also calls a missing interpreter "not found"."""
 
 
 def script(path: Path, first_line: str = "#!/bin/sh\n", mode: int = 0o755) -> None:

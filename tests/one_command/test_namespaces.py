@@ -1,4 +1,4 @@
-"""SPEC.md, "Starting the command" and "Signals": who is the reaper, in pid namespaces, and where /proc misleads."""
+"""Contract, "Starting the command" and "Signals": who is the reaper, in pid namespaces, and where /proc misleads."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""The deciding part, without a process: SPEC.md, "Exit code", "Signals" and "When a process ends"."""
+"""The deciding part, without a process: contract, "Exit code", "Signals" and "When a process ends"."""
 
 import os
 

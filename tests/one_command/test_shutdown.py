@@ -1,4 +1,4 @@
-"""SPEC.md, "When a process ends": reaping, -s, -d, -t, and the end of `run` itself."""
+"""Contract, "When a process ends": reaping, -s, -d, -t, and the end of `run` itself."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""SPEC.md, "Signals": no signal is ever lost, from the moment that `run` is executed, nor confused with a timer."""
+"""Contract, "Signals": no signal is ever lost, from the moment that `run` is executed, nor confused with a timer."""
 
 import os
 import random

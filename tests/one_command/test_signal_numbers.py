@@ -1,4 +1,4 @@
-"""The signals as data: numbers and names as the standard library and the system have them, sets as in SPEC.md."""
+"""The signals as data: numbers and names as the standard library and the system have them, sets as in the contract."""
 
 import re
 import signal

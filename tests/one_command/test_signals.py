@@ -1,4 +1,4 @@
-"""SPEC.md, "Signals": which signals are forwarded, and to whom. Every delivery is written down by recorder.py."""
+"""Contract, "Signals": which signals are forwarded, and to whom. Every delivery is written down by recorder.py."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""SPEC.md, "Signals": no signal is lost on a process that changes its process group while the signal is sent."""
+"""Contract, "Signals": no signal is lost on a process that changes its process group while the signal is sent."""
 
 import os
 import platform

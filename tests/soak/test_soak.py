@@ -1,4 +1,4 @@
-"""SPEC.md under full load: the soak of `make soak` for some seconds, and that it finds what it looks for."""
+"""The contract under full load: the soak of `make soak` for some seconds, and that it finds what it looks for."""
 
 import re
 import shutil

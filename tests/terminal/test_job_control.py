@@ -1,4 +1,4 @@
-"""SPEC.md, "When a process ends": under an interactive shell `run` is a well-behaved job."""
+"""Contract, "When a process ends": under an interactive shell `run` is a well-behaved job."""
 
 import os
 from collections.abc import Iterator

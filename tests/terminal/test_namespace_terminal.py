@@ -1,4 +1,4 @@
-"""SPEC.md, "Starting the command" and "When a process ends": a terminal in a pid namespace.
+"""Contract, "Starting the command" and "When a process ends": a terminal in a pid namespace.
 
 Its process groups may belong to the outer namespace: getpgrp(2) and tcgetpgrp(3) then show 0 for all of them.
 """

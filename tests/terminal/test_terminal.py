@@ -1,4 +1,4 @@
-"""SPEC.md, "Starting the command": the terminal on stdin, lent to the command and taken back.
+"""Contract, "Starting the command": the terminal on stdin, lent to the command and taken back.
 
 What an interactive shell makes of it is in test_job_control.py.
 """

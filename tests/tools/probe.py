@@ -114,7 +114,7 @@ class Probe:
     def difference(
         self, *more: bytes, setup: Callable[[], object] = nothing, env: Sequence[bytes] | None = None
     ) -> dict[str, tuple[bytes | None, bytes | None]]:
-        """What differs between the two starts, but for what SPEC.md says that `run` changes."""
+        """What differs between the two starts, but for what the contract says that `run` changes."""
         direct, through = (_comparable(report) for report in self.both(*more, setup=setup, env=env))
         return {
             name: (direct.get(name), through.get(name))

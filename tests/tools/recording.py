@@ -9,7 +9,7 @@ from harness import Started, wait_until
 
 FAULTS = {4, 5, 6, 7, 8, 11, 31}  # ILL, TRAP, ABRT, BUS, FPE, SEGV, SYS
 FORWARDED = sorted(set(range(1, 65)) - FAULTS - {9, 19} - {17, 13, 20, 21, 22})
-"""All but KILL and STOP, which cannot be caught, and SPEC.md's exceptions: CHLD, PIPE, TSTP, TTIN, TTOU, faults."""
+"""All but KILL and STOP, which nobody catches, and the contract's exceptions: CHLD, PIPE, TSTP, TTIN, TTOU, faults."""
 
 RECORDER = [sys.executable, "-I", "-S", str(Path(__file__).with_name("recorder.py"))]
 """The words that start a recorder; its name follows."""
