@@ -156,7 +156,10 @@ def next_to_reap() -> tuple[int, bool] | None:
 
 
 def from_before() -> set[int]:
-    """The children that this process has, before it has made one: from before execve(2). {-1} where /proc does not tell."""
+    """The children that this process has before it has made one: from before execve(2).
+
+    {-1} where /proc does not tell.
+    """
     try:
         posix.waitid(posix.P_ALL, 0, posix.WEXITED | posix.WNOHANG | posix.WNOWAIT | WALL)
         found = find_recipients()
@@ -192,7 +195,8 @@ def _is_in_session(pid: int, session: int) -> bool:
 def is_of_an_outer_session(pid: int) -> bool:
     """Whether the living leader of the session of a child, ended or not, came from outside of the pid namespace.
 
-    Such a leader's parent is 0 here (pid_namespaces(7)): docker exec, nsenter(1). What `run` was started in is not meant.
+    Such a leader's parent is 0 here (pid_namespaces(7)): docker exec, nsenter(1). The session that `run` was started in
+    is not meant.
     """
     try:
         session = posix.getsid(pid)
@@ -226,7 +230,8 @@ def job_groups() -> set[int]:
     if found is None:
         return set()
     session = posix.getsid(0)
-    groups, stopped = set(), set()
+    groups: set[int] = set()
+    stopped: set[int] = set()
     for pid, group in found.members.items():
         try:
             if posix.getsid(pid) == session:

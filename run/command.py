@@ -28,7 +28,7 @@ STEPS = {
 """What a step of _kernel.spawn() is for."""
 
 
-class NotStarted(Exception):
+class StartError(Exception):
     """The command was not started: an exit code, and a message for the user."""
 
     def __init__(self, code: int, message: str) -> None:
@@ -56,7 +56,7 @@ def exists(path: bytes) -> bool:
     return True
 
 
-def refused(name: bytes, paths: list[bytes], errors: tuple[int, ...]) -> NotStarted:
+def refused(name: bytes, paths: list[bytes], errors: tuple[int, ...]) -> StartError:
     """Why none of these paths could be executed: the last reason that is more than "not found"."""
     refusal = None
     for path, error in zip(paths, errors, strict=True):
@@ -68,14 +68,14 @@ def refused(name: bytes, paths: list[bytes], errors: tuple[int, ...]) -> NotStar
             found = "found, but " if exists(path) else ""
             refusal = f"{printable(path)}: {found}cannot be executed: {posix.strerror(error)}"
     if refusal:
-        return NotStarted(NOT_EXECUTABLE, refusal)
-    return NotStarted(NOT_FOUND, f"{printable(name) or chr(39) * 2}: not found" + ("" if b"/" in name else " in PATH"))
+        return StartError(NOT_EXECUTABLE, refusal)
+    return StartError(NOT_FOUND, f"{printable(name) or chr(39) * 2}: not found" + ("" if b"/" in name else " in PATH"))
 
 
 def start(words: list[bytes], death_signal: int, terminal: int) -> int:
     """Start the command in a process group of its own, and return its pid once it is executed.
 
-    The group becomes the foreground group of the terminal, a descriptor, or -1. Raises NotStarted, and OSError when the
+    The group becomes the foreground group of the terminal, a descriptor, or -1. Raises StartError, and OSError when the
     fork is refused: fork(2).
     """
     environment = _kernel.environment()
@@ -102,4 +102,4 @@ def start(words: list[bytes], death_signal: int, terminal: int) -> int:
         raise refused(words[0], paths, errors)
     reason = f"{step}: {posix.strerror(error)}"
     what = STEPS.get(step) or f"start {shown(words)}"
-    raise NotStarted(CANNOT_RUN, f"cannot {what}: {reason}")
+    raise StartError(CANNOT_RUN, f"cannot {what}: {reason}")

@@ -1,13 +1,15 @@
-"""Job control, decided: who has the terminal, and what follows when the job is stopped or continued. No system call in here.
+"""Job control, decided: who has the terminal, and what follows when the job is stopped or continued.
 
-Source: contract, "Starting the command" and "When a process ends"; "Job Control" in the manual of the GNU C library.
+No system call in here. Source: contract, "Starting the command" and "When a process ends"; "Job Control" in the manual of
+the GNU C library.
 
 Who has the terminal is asked of the kernel whenever it matters, since a shell gives and takes it without a word. The job
-only remembers whether `run` has lent it, and to which process group:
+only remembers to which process group `run` has lent it, if to any:
 
-    not lent --(started, or continued, or the command is stopped since it lacks it; and run's own group has it)--> lent
-    lent ----(the main command has ended, and the group it was lent to still has it: taken back)-----------------> not lent
-    lent ----(somebody else has it, or run's own group)----------------------------------------------------------> not lent
+    from        when                                                                               to
+    not lent    started, continued, or the command was stopped for want of it, and `run` has it    lent
+    lent        the main command has ended, and has it: it is taken back                           not lent
+    lent        somebody else has it, or `run`                                                     not lent
 """
 
 from run.signals import TERMINAL_STOPS, TSTP, contains

@@ -85,10 +85,7 @@ class Log:
         if self._was_cut:
             line = b"\n" + line
         try:
-            if self._fd is not None:
-                written = posix.write(self._fd, line)
-            else:
-                written = _write_unblocking(line)
+            written = _write_unblocking(line) if self._fd is None else posix.write(self._fd, line)
         except OSError:
             return  # closed, broken, full or not being read: the line is dropped
         self._was_cut = 0 < written < len(line)
@@ -97,9 +94,9 @@ class Log:
 def _open_unblocking() -> int | None:
     """Open what stderr is once more, with O_NONBLOCK: open(2).
 
-    Setting that flag on stderr itself would change it for the command too, which shares it. A terminal of another user's,
-    or without /proc, can be opened as the controlling terminal, if it is that. A regular file never blocks; a socket, or
-    a stderr that may not be opened again, has to do without: None.
+    Setting that flag on stderr itself would change it for the command too, which shares it. A terminal of another
+    user's, or without /proc, can be opened as the controlling terminal, if it is that. A regular file never blocks; a
+    socket, or a stderr that may not be opened again, has to do without: None.
     """
     try:
         if not (S_ISFIFO(mode := posix.fstat(STDERR).st_mode) or S_ISCHR(mode)):

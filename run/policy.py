@@ -130,7 +130,11 @@ class Policy:
         if self._stopping:
             self._look_at = self._next_look  # it may have left somebody behind
             return False
-        if self._stop_with is None or (self._daemon and code == 0 and (is_main or is_step)) or (is_outsider and not is_main):
+        if (
+            self._stop_with is None
+            or (self._daemon and code == 0 and (is_main or is_step))
+            or (is_outsider and not is_main)
+        ):
             return False
         self._stopping = True
         self._due = self._stop_with

@@ -121,7 +121,7 @@ class Reaper:
         lends = self._job.may_be_lent(self._terminal.foreground_at_start())
         try:
             self._main = command.start(self._words, self._death_signal, STDIN if lends else -1)
-        except command.NotStarted as error:
+        except command.StartError as error:
             self._log.error(str(error))
             if lends:
                 self._terminal.take_back()

@@ -1,7 +1,7 @@
-"""The controlling terminal: who has it, lending it, and stopping as a part of the job. What follows is decided in run.job.
+"""The controlling terminal: who has it, lending it, and stopping as a part of the job. run.job decides what follows.
 
-Source: contract, "Starting the command" and "When a process ends"; tcsetpgrp(3). `run` ignores SIGTTOU, so that it may move
-the foreground group from the background.
+Source: contract, "Starting the command" and "When a process ends"; tcsetpgrp(3). `run` ignores SIGTTOU, so that it may
+move the foreground group from the background.
 """
 
 import errno
@@ -9,7 +9,7 @@ import posix
 
 from run import _kernel
 from run.job import COMMAND, NOBODY, OTHERS, RUN
-from run.signals import CONT, TSTP, signal_set
+from run.signals import CONT, KILL, TSTP, signal_set
 
 STDIN = 0
 DEVICE = b"/dev/tty"
@@ -38,8 +38,8 @@ def _open(flags: int) -> int:
 def _may_read() -> bool:
     """Whether this process is in the foreground, where the numbers of the groups do not tell.
 
-    Reading fails in the background where SIGTTIN is ignored (EIO of read(2)), even when it is no byte that is read. With
-    O_NONBLOCK another reader of the terminal is not waited for.
+    Reading fails in the background where SIGTTIN is ignored (EIO of read(2)), even when it is no byte that is read.
+    With O_NONBLOCK another reader of the terminal is not waited for.
     """
     fd = _open(posix.O_RDONLY | posix.O_NONBLOCK)
     if fd < 0:
@@ -110,9 +110,9 @@ class Terminal:
 def suspend() -> str:
     """Stop as a part of the job, as the terminal would have stopped it.
 
-    CONTINUED: this process was stopped, and somebody has continued it. REFUSED: the kernel has stopped nobody, for nobody
-    could continue the job: its process group is orphaned (setpgid(2)), or this is PID 1. STOPPED: the job is stopped,
-    but not this process; a CONT will come.
+    CONTINUED: this process was stopped, and somebody has continued it. REFUSED: the kernel has stopped nobody, for
+    nobody could continue the job: its process group is orphaned (setpgid(2)), or this is PID 1. STOPPED: the job is
+    stopped, but not this process; a CONT will come.
     """
     if posix.getpgrp() == 0:
         return _suspend_outer_group()
@@ -127,8 +127,8 @@ def suspend() -> str:
 def _suspend_outer_group() -> str:
     """Stop the process group 0, one of an outer pid namespace, in which PID 1 of this one cannot be stopped.
 
-    Whether the kernel stops it shows by a child, which is in that group like everybody else: is it orphaned, the child just
-    ends.
+    Whether the kernel stops it shows by a child, which is in that group like everybody else: is it orphaned, the child
+    just ends.
     """
     try:
         child = posix.fork()
@@ -144,6 +144,6 @@ def _suspend_outer_group() -> str:
     _, status = posix.waitpid(child, posix.WUNTRACED)
     if not posix.WIFSTOPPED(status):
         return REFUSED
-    posix.kill(child, 9)
+    posix.kill(child, KILL)
     posix.waitpid(child, 0)
     return STOPPED

@@ -173,7 +173,9 @@ for signum in range(1, 65):
 print((found, os.getpid()))
 """
     found, pid = extension.value(code)
-    assert [(signum, sender) for signum, _, sender, _, _ in found] == [(signum, pid) for signum in range(1, 65) if signum not in (signal.SIGKILL, signal.SIGSTOP)]
+    assert [(signum, sender) for signum, _, sender, _, _ in found] == [
+        (signum, pid) for signum in range(1, 65) if signum not in (signal.SIGKILL, signal.SIGSTOP)
+    ]
 
 
 def test_wait_signal_takes_only_what_is_asked_for(extension: Extension) -> None:
@@ -324,7 +326,9 @@ def test_queue_signal_refuses_wrong_arguments(extension: Extension, arguments: s
 
 
 def test_write_briefly_writes_all_where_there_is_room(extension: Extension) -> None:
-    assert extension.value("read, write = os.pipe(); print((_kernel.write_briefly(write, b'abc'), os.read(read, 9)))") == (
+    assert extension.value(
+        "read, write = os.pipe(); print((_kernel.write_briefly(write, b'abc'), os.read(read, 9)))"
+    ) == (
         3,
         b"abc",
     )

@@ -123,7 +123,11 @@ def test_a_script_without_an_interpreter_line_is_given_to_the_shell(extension: E
 
 def files(folder: Path) -> dict[str, bytes]:
     """Paths that execve(2) refuses, by the name of the errno."""
-    for name, mode, text in (("plain", 0o644, "#!/bin/sh\n"), ("text", 0o755, "true\n"), ("script", 0o755, "#!/nowhere\n")):
+    for name, mode, text in (
+        ("plain", 0o644, "#!/bin/sh\n"),
+        ("text", 0o755, "true\n"),
+        ("script", 0o755, "#!/nowhere\n"),
+    ):
         (folder / name).write_text(text)
         (folder / name).chmod(mode)
     (folder / "loop").symlink_to("loop")
@@ -157,7 +161,11 @@ def test_the_next_path_is_tried_after_the_errors_that_were_named(extension: Exte
         errno.ELOOP,
         (errno.EACCES, errno.ELOOP, 0),
     )
-    assert extension.value(f"print({told('EACCES', 'ENOENT')})") == ("execve", errno.ENOENT, (errno.EACCES, errno.ENOENT))
+    assert extension.value(f"print({told('EACCES', 'ENOENT')})") == (
+        "execve",
+        errno.ENOENT,
+        (errno.EACCES, errno.ENOENT),
+    )
 
 
 @pytest.mark.parametrize(
