@@ -2,7 +2,11 @@
 
 import sys
 
-from docopt import DocoptExit, docopt
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing costs each start of LINK=staticx some milliseconds
+    from typing import Any
+
+from docopt import DocoptExit, TokenStream, formal_usage, parse_argv, parse_defaults, parse_pattern, printable_usage
 
 from run.log import printable
 from run.signals import SENDABLE
@@ -35,6 +39,10 @@ Options:
 """
 """The options, for docopt: each may be repeated, and the last one counts."""
 
+KNOWN = parse_defaults(GRAMMAR)
+PATTERN = parse_pattern(formal_usage(printable_usage(GRAMMAR)), KNOWN).fix()
+"""What docopt makes of the grammar, which never changes: made at import, which in the static build is once for all."""
+
 FLAGS = "qdhv"
 VALUED = {"s": "a signal, such as TERM, is accepted", "t": "a number of seconds, such as 10, is accepted"}
 ACCEPTED = "-q, -s SIG, -d, -t N, -h and -v are accepted"
@@ -54,7 +62,7 @@ class Options:
         # business.
         options, command = split(argv)
         try:
-            given = docopt(GRAMMAR, options, help=False)
+            given = matched(options)
         except DocoptExit:
             raise UsageError("wrong usage: 'run [-qsdt] cmd [args...]' is accepted") from None
         signals = [parse_signal(word) for word in given["-s"]]
@@ -68,6 +76,15 @@ class Options:
         self.command = [encoded(word) for word in command]
         if not (self.help or self.version or self.command):
             raise UsageError("no command was given: 'run [-qsdt] cmd [args...]' is accepted")
+
+
+def matched(words: list[str]) -> "dict[str, Any]":
+    """Do the rest of what docopt.docopt() does: the values of the options in these words. Raises DocoptExit."""
+    given = parse_argv(TokenStream(words, DocoptExit), list(KNOWN))
+    fits, left, collected = PATTERN.match(given)
+    if not fits or left:
+        raise DocoptExit
+    return {option.name: option.value for option in PATTERN.flat() + collected}
 
 
 def split(argv: list[str]) -> tuple[list[str], list[str]]:

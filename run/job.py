@@ -1,10 +1,10 @@
 """Job control, decided: who has the terminal, and what follows when the job is stopped or continued.
 
-No system call in here. Source: contract, "Starting the command" and "When a process ends"; "Job Control" in the manual of
-the GNU C library.
+No system call in here. Source: contract, "Starting the command" and "When a process ends"; "Job Control" in the manual
+of the GNU C library.
 
-Who has the terminal is asked of the kernel whenever it matters, since a shell gives and takes it without a word. The job
-only remembers to which process group `run` has lent it, if to any:
+Who has the terminal is asked of the kernel whenever it matters, since a shell gives and takes it without a word. The
+job only remembers to which process group `run` has lent it, if to any:
 
     from        when                                                                               to
     not lent    started, continued, or the command was stopped for want of it, and `run` has it    lent

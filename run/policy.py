@@ -123,18 +123,15 @@ class Policy:
     def process_ended(self, code: int, is_main: bool, is_step: bool = False, is_outsider: bool = False) -> bool:
         """Take note of an exit code; say whether this is the exit that begins the shutdown.
 
-        is_step: with code 0, it led a session in which a child of `run` lives on; is_outsider: it was an orphan of a session
-        whose living leader came from outside of the pid namespace.
+        is_step: with code 0, it led a session in which a child of `run` lives on; is_outsider: it was an orphan of a
+        session whose living leader came from outside of the pid namespace.
         """
         self.exit_code = max(self.exit_code, code)
         if self._stopping:
             self._look_at = self._next_look  # it may have left somebody behind
             return False
-        if (
-            self._stop_with is None
-            or (self._daemon and code == 0 and (is_main or is_step))
-            or (is_outsider and not is_main)
-        ):
+        is_no_end = self._daemon and code == 0 and (is_main or is_step)
+        if self._stop_with is None or is_no_end or (is_outsider and not is_main):
             return False
         self._stopping = True
         self._due = self._stop_with

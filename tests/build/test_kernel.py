@@ -26,6 +26,10 @@ def block(*signums: int) -> None:
 # --- started_with, and what loading does
 
 
+def test_what_is_blocked_is_all_but_the_faults(extension: Extension) -> None:
+    assert extension.value("print(_kernel.BLOCKED)") == ALL & ~FAULTS
+
+
 def test_loading_blocks_all_but_the_faults_and_keeps_what_was_blocked(extension: Extension) -> None:
     for given in ((), (signal.SIGUSR1, signal.SIGSEGV, signal.SIGRTMIN + 6)):
         found = extension.value(f"print({BLOCKED_NOW})", preexec_fn=lambda given=given: block(*given))

@@ -144,7 +144,8 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_what_cannot_be_executed_is_told_with_the_errno(extension: Extension, tmp_path: Path, name: str) -> None:
     number = getattr(errno, name)
     call = spawn_code(os.fsdecode(files(tmp_path)[name]), ["x"], [])
-    code = f"print({call})\ntry:\n    os.waitpid(-1, 0)\nexcept ChildProcessError:\n    pass\nelse:\n    print('a child is left')"
+    nobody = "try:\n    os.waitpid(-1, 0)\nexcept ChildProcessError:\n    pass\nelse:\n    print('a child is left')"
+    code = f"print({call})\n{nobody}"
     assert extension.value(code) == ("execve", number, (number,))
 
 

@@ -1,6 +1,5 @@
 """The signals as data: numbers and names as the standard library and the system have them, sets as in the contract."""
 
-import re
 import signal
 from pathlib import Path
 
@@ -75,13 +74,6 @@ def test_the_sets_are_those_of_spec_md() -> None:
     assert signal_numbers(signals.TERMINAL_STOPS) == stops
     not_passed_on = {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGPIPE}
     assert signal_numbers(signals.FORWARDED) == every - faults - stops - not_passed_on
-    assert signal_numbers(signals.BLOCKED) == every - faults
-
-
-def test_c_and_python_block_the_same_signals() -> None:
-    header = (ROOT / "run" / "_start.h").read_text()
-    found = re.findall(r"#define BLOCKED_SIGNALS UINT64_C\((0x[0-9a-f]+)\)", header)
-    assert [int(text, 16) for text in found] == [signals.BLOCKED]
 
 
 @pytest.mark.parametrize("number", range(1, 65))
