@@ -2,10 +2,6 @@
 
 import sys
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:  # typing costs each start of LINK=staticx some milliseconds
-    from typing import Any
-
 from docopt import DocoptExit, TokenStream, formal_usage, parse_argv, parse_defaults, parse_pattern, printable_usage
 
 from run.log import printable
@@ -61,10 +57,15 @@ class Options:
         # docopt takes a time that grows with the square of the number of words, and the command's are none of its
         # business.
         options, command = split(argv)
+        # The rest of what docopt.docopt() does.
         try:
-            given = matched(options)
+            words = parse_argv(TokenStream(options, DocoptExit), list(KNOWN))
+            fits, left, collected = PATTERN.match(words)
         except DocoptExit:
-            raise UsageError("wrong usage: 'run [-qsdt] cmd [args...]' is accepted") from None
+            fits = False
+        if not fits or left:
+            raise UsageError("wrong usage: 'run [-qsdt] cmd [args...]' is accepted")
+        given = {option.name: option.value for option in PATTERN.flat() + collected}
         signals = [parse_signal(word) for word in given["-s"]]
         graces = [parse_seconds(word) for word in given["-t"]]
         self.help = given["-h"] > 0
@@ -76,15 +77,6 @@ class Options:
         self.command = [encoded(word) for word in command]
         if not (self.help or self.version or self.command):
             raise UsageError("no command was given: 'run [-qsdt] cmd [args...]' is accepted")
-
-
-def matched(words: list[str]) -> "dict[str, Any]":
-    """Do the rest of what docopt.docopt() does: the values of the options in these words. Raises DocoptExit."""
-    given = parse_argv(TokenStream(words, DocoptExit), list(KNOWN))
-    fits, left, collected = PATTERN.match(given)
-    if not fits or left:
-        raise DocoptExit
-    return {option.name: option.value for option in PATTERN.flat() + collected}
 
 
 def split(argv: list[str]) -> tuple[list[str], list[str]]:
