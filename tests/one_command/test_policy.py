@@ -5,7 +5,7 @@ import os
 from hypothesis import given
 from hypothesis import strategies as st
 
-from run.policy import Policy, Recipients, exit_code, stop_signal
+from run.policy import Policy, Recipients, Served, exit_code, stop_signal
 from run.signals import KILL, TERM
 
 codes = st.integers(0, 255)
@@ -125,3 +125,79 @@ def test_who_changed_the_group_gets_it_by_the_new_one_or_alone_if_that_has_got_i
     for pid, group in moved.items():
         assert (-group in more) != (pid in more)
         assert (pid in more) == (group in (0, 9) or -group in found.targets())
+
+
+# --- daemons, docker exec, and who comes after the signal
+
+
+def test_with_d_a_step_into_the_background_begins_no_shutdown() -> None:
+    policy = Policy(TERM, True, None)
+    assert not policy.process_ended(0, is_main=False, is_step=True)
+    assert policy.signal_due(0.0) is None
+    assert policy.process_ended(0, is_main=False)
+
+
+@given(codes.filter(bool))
+def test_a_step_that_fails_or_without_d_begins_the_shutdown(code: int) -> None:
+    assert Policy(TERM, True, None).process_ended(code, is_main=False, is_step=True)
+    assert Policy(TERM, False, None).process_ended(0, is_main=False, is_step=True)
+
+
+@given(codes, st.booleans())
+def test_an_orphan_of_an_outer_session_begins_no_shutdown_but_its_code_counts(code: int, daemon: bool) -> None:
+    policy = Policy(TERM, daemon, None)
+    assert not policy.process_ended(code, is_main=False, is_outsider=True)
+    assert policy.exit_code == code
+    assert policy.signal_due(0.0) is None
+
+
+def test_newcomers_are_looked_for_after_each_end_and_not_before_the_last_look_has_paid_off() -> None:
+    policy = Policy(TERM, False, None)
+    policy.process_ended(0, is_main=True)
+    assert policy.newcomers_due(0.0) is None
+    assert policy.signal_due(0.0) == TERM
+    assert policy.timeout(0.0) is None
+    policy.process_ended(0, is_main=False)
+    assert policy.newcomers_due(1.0) == TERM
+    policy.looked(1.0, 20000)
+    policy.process_ended(0, is_main=False)
+    wait = policy.timeout(1.0)
+    assert wait is not None and 0.0 < wait < 1.0
+    assert policy.newcomers_due(1.0) is None
+    assert policy.newcomers_due(1.0 + wait) == TERM
+    assert policy.newcomers_due(1.0 + wait) is None
+    assert policy.timeout(2.0) is None
+
+
+@given(st.lists(st.dictionaries(st.integers(2, 20), st.integers(0, 6), max_size=9), max_size=9))
+def test_each_process_and_each_group_is_served_once(looks: list[dict[int, int]]) -> None:
+    served = Served()
+    pids: set[int] = set()
+    groups: set[int] = set()
+    for look in looks:
+        found = Recipients({0, 1})
+        for pid, group in look.items():
+            found.add(pid, group)
+        targets = served.newcomers(found, {0, 1}).targets()
+        alone = {target for target in targets if target > 0}
+        assert not alone & pids
+        assert not {-target for target in targets if target < 0} & groups
+        assert len(targets) == len(set(targets))
+        groups |= {-target for target in targets if target < 0}
+        pids |= look.keys()
+        assert all(group in groups or pid in alone or group < 2 or pid in pids for pid, group in look.items())
+
+
+def test_who_is_forgotten_is_served_again() -> None:
+    served = Served()
+    found = Recipients({0, 1})
+    found.add(5, 5)
+    found.add(6, 1)
+    assert sorted(served.newcomers(found, {0, 1}).targets()) == [-5, 6]
+    assert served.newcomers(found, {0, 1}).targets() == []
+    served.ended(5)
+    served.ended(6)
+    assert served.newcomers(found, {0, 1}).targets() == [6]
+    served.ended(5)
+    served.group_ended(5)
+    assert served.newcomers(found, {0, 1}).targets() == [-5]

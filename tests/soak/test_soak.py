@@ -25,7 +25,7 @@ class Options:
 sys.modules["run.cli"] = types.ModuleType("run.cli")
 sys.modules["run.cli"].Options = Options
 from run import children, log, reaper
-reap, send, write, calls, kept = children.reap, children.send, log.Log._write, [0], []
+reap, send, write, calls, kept = children.reap, children.Delivery.to, log.Log._write, [0], []
 def every(n):
     calls[0] += 1
     return calls[0] % n == 0
@@ -40,17 +40,17 @@ DEFECTS = {
         "kB of private memory more",
     ),
     "descriptors are leaked": (
-        "def leak(*words): every(999) and os.dup(2); return send(*words)\nchildren.send = leak",
+        "def leak(*words): every(999) and os.dup(2); return send(*words)\nchildren.Delivery.to = leak",
         "open descriptors",
     ),
     "a signal is lost": (
-        "def lose(signum, group): return ('', {}) if signum > 33 and every(999) else send(signum, group)\n"
-        "children.send = lose",
+        "def lose(self, targets): return self if self.signum > 33 and every(999) else send(self, targets)\n"
+        "children.Delivery.to = lose",
         r"was sent \d+ times, the command received \d+",
     ),
     "a signal is sent twice": (
-        "def repeat(signum, group): signum > 33 and every(999) and send(signum, group); return send(signum, group)\n"
-        "children.send = repeat",
+        "def repeat(self, targets): self.signum > 33 and every(999) and send(self, targets); return send(self, targets)\n"
+        "children.Delivery.to = repeat",
         "received other signals than were sent",
     ),
     "a line is lost": (
