@@ -266,9 +266,7 @@ class Reaper:
         delivery = Delivery(signum, found, queued).to(targets)
         if found is not None:
             # By setsid(2) one may have left its group before the signal came to it; none may miss that.
-            moved = children.moved(found)
-            if moved:
-                delivery.to(found.missed(moved))
+            delivery.to(found.missed(children.moved(found)))
         self._tell(f"{why} to", delivery)
         return found
 
@@ -281,7 +279,9 @@ class Reaper:
             self._served.group_ended(group)
         new = self._served.newcomers(found, children.not_as_group())
         self._policy.looked(now, len(found.pids()))
-        self._tell(f"sending {describe(signum)} to", Delivery(signum).to(new.targets()))
+        delivery = Delivery(signum).to(new.targets())
+        delivery.to(new.missed(children.moved(new)))
+        self._tell(f"sending {describe(signum)} to", delivery)
 
     def _tell(self, why: str, delivery: Delivery) -> None:
         if delivery.reached:

@@ -1,6 +1,6 @@
 """The whole program under the address and undefined behaviour sanitizers, main.c included.
 
-The extension alone is tested so in test_kernel.py and test_kernel_execute.py, with the fixture `extension`. Here it is
+The extension alone is tested so in test_kernel.py and test_kernel_spawn.py, with the fixture `extension`. Here it is
 linked as the static build does, but against the shared C library, since the sanitizers need that one; and without
 RUN_ENTRY, since the sanitizers' own start-up has to come first.
 """
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from extension import ROOT, SANITIZER_OPTIONS, SANITIZERS, compile_files
+from extension import ROOT, SANITIZER_OPTIONS, SANITIZERS, SOURCES, compile_files
 from harness import DEADLINE, Starter
 
 WORK = ROOT / ".work" / "static"
@@ -32,7 +32,7 @@ def link(target: Path, frozen: Path) -> Path:
     """The program with these frozen modules, from what the static build has generated."""
     ask = [str(WORK / "venv" / "bin" / "python"), "-I", "-c", ASK]
     include, library, *more = json.loads(subprocess.run(ask, capture_output=True, check=True).stdout)
-    sources = [ROOT / "run" / "_start.c", ROOT / "run" / "_kernel.c", ROOT / "build" / "static" / "main.c"]
+    sources = [*(ROOT / "run" / name for name in SOURCES), ROOT / "build" / "static" / "main.c"]
     generated = [frozen, WORK / "generated" / "inittab.c"]
     flags = ["-fno-pie", "-no-pie", *SANITIZERS, f"-I{include}"]
     return compile_files(target, *flags, *sources, *generated, library, *more, "-lm")

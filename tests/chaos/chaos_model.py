@@ -43,15 +43,38 @@ def send_all(world: World, signum: int) -> World:
     """Begin to send a signal to all children."""
     whom = [(i, node.group) for i, node in children(world)]
     members = tuple((i, group) for i, group in whom if group != RUN)
-    told_by_group = (signum, members) if members else None
+    told_by_group = (signum, members, (RUN,)) if members else None
     return world.change_run(sending=sending(signum, whom, {RUN}), told_by_group=told_by_group)
 
 
-def send_again(world: World, signum: int, members: tuple[tuple[int, int], ...]) -> World:
+def serve(world: World, signum: int) -> World:
+    """Begin to send the signal of -s to all children: from then on they have it."""
+    mine = children(world)
+    groups = tuple(sorted({node.group for _, node in mine} - {RUN}))
+    return send_all(world, signum).change_run(served=tuple(i for i, _ in mine), served_groups=groups)
+
+
+def serve_newcomers(world: World, signum: int) -> World:
+    """Begin to send it to who was re-parented to `run` since, each group once."""
+    run = world.run
+    whom = [(i, node.group) for i, node in children(world) if i not in run.served]
+    new = [(i, group) for i, group in whom if group not in run.served_groups]
+    members = tuple((i, group) for i, group in new if group != RUN)
+    alone = (RUN, *run.served_groups)
+    return world.change_run(
+        looks=False,
+        sending=sending(signum, new, {RUN}),
+        told_by_group=(signum, members, alone) if members else None,
+        served=tuple(sorted({*run.served, *(i for i, _ in whom)})),
+        served_groups=tuple(sorted({*run.served_groups, *(group for _, group in members)})),
+    )
+
+
+def send_again(world: World, signum: int, members: tuple[tuple[int, int], ...], alone: tuple[int, ...]) -> World:
     """Once all is sent: those in another group by now get it by that group, or alone if it has got it already."""
     moved = [(i, now) for i, group in members if (now := world.node(i).group) != group]
     told = {group for _, group in members}
-    return world.change_run(sending=sending(signum, moved, {RUN, *told}), told_by_group=None)
+    return world.change_run(sending=sending(signum, moved, {*alone, *told}), told_by_group=None)
 
 
 def run_steps(world: World) -> Iterator[World]:
@@ -76,8 +99,10 @@ def run_steps(world: World) -> Iterator[World]:
         yield reap(world)
     if run.due is not None:
         kills_soon = run.setup.kills_soon
-        yield send_all(world, run.due).change_run(due=None, grace_runs=kills_soon, killing=run.due == KILL)
+        yield serve(world, run.due).change_run(due=None, grace_runs=kills_soon, killing=run.due == KILL)
         return
+    if run.looks and not run.killing and run.setup.stop_with is not None:
+        yield serve_newcomers(world, run.setup.stop_with)
     if run.grace_runs:
         yield send_all(world, KILL).change_run(grace_runs=False, killing=True)
     if run.killing and run.kill_again:
@@ -95,12 +120,14 @@ def reap(world: World) -> World:
     for number, node in children(world):
         if node.state == ZOMBIE:
             world = world.put(number, node.gone())
-            spared = setup.daemon and number == 0 and node.code == 0
+            daemonizes = node.session == number and any(n.session == number and n.lives for _, n in children(world))
+            spared = setup.daemon and node.code == 0 and (number == 0 or daemonizes)
             begins = setup.stop_with is not None and not run.stopping and not spared
             run = run._replace(
                 code=max(run.code, node.code),
                 reaped=tuple(sorted((*run.reaped, (number if node.said else NOBODY, node.code)))),
                 stopping=run.stopping or begins,
+                looks=run.looks or run.stopping,
                 due=setup.stop_with if begins else run.due,
                 kill_again=run.killing,
             )

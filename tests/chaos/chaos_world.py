@@ -48,18 +48,22 @@ class Setup(NamedTuple):
 class Run(NamedTuple):
     """`run`: what it has been sent, whom it is sending what, and what it has made of those that ended.
 
-    Of those that it sends a signal by their groups it remembers which groups they were in.
+    Of those that it sends a signal by their groups it remembers which groups they were in, and which other groups do
+    not get it as such; and of the signal of -s who has got it, so that who comes later does, too.
     """
 
     setup: Setup
     pending: tuple[int, ...] = ()
     stopped: bool = False
     sending: tuple[tuple[int, str, int], ...] = ()
-    told_by_group: tuple[int, tuple[tuple[int, int], ...]] | None = None
+    told_by_group: tuple[int, tuple[tuple[int, int], ...], tuple[int, ...]] | None = None
     main_lives: bool = True
     code: int = 0
     due: int | None = None
     stopping: bool = False
+    looks: bool = False
+    served: tuple[int, ...] = ()
+    served_groups: tuple[int, ...] = ()
     grace_runs: bool = False
     killing: bool = False
     kill_again: bool = False

@@ -49,7 +49,8 @@ DEFECTS = {
         r"was sent \d+ times, the command received \d+",
     ),
     "a signal is sent twice": (
-        "def repeat(self, targets): self.signum > 33 and every(999) and send(self, targets); return send(self, targets)\n"
+        "def repeat(self, targets):\n"
+        "    return self.signum > 33 and every(999) and send(self, targets) and send(self, targets) or send(self, targets)\n"
         "children.Delivery.to = repeat",
         "received other signals than were sent",
     ),
