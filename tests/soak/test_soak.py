@@ -50,7 +50,8 @@ DEFECTS = {
     ),
     "a signal is sent twice": (
         "def repeat(self, targets):\n"
-        "    return self.signum > 33 and every(999) and send(self, targets) and send(self, targets) or send(self, targets)\n"
+        "    if self.signum > 33 and every(999): send(self, targets)\n"
+        "    return send(self, targets)\n"
         "children.Delivery.to = repeat",
         "received other signals than were sent",
     ),
