@@ -1,6 +1,7 @@
 """Contract, "Starting the command": whose the terminal is, at a real shell that gives and takes it without a word."""
 
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -98,7 +99,7 @@ def test_when_the_script_that_started_run_is_killed_the_shell_keeps_the_terminal
 
 
 def test_a_command_at_the_end_of_a_pipeline_reads_the_terminal_by_dev_tty(bash: Session, binary: str) -> None:
-    bash.line(f"true | {binary} -q {' '.join(ASKING[:-1])} '{ASKING[-1]}'")
+    bash.line(f"true | {binary} -q {shlex.join(ASKING)}")
     reader = descendant(bash.pid, Path(sys.executable).name[:15])
     wait_group(reader, bash)
     bash.line("something")
@@ -117,7 +118,7 @@ def test_a_command_at_the_end_of_a_pipeline_reads_the_terminal_by_dev_tty(bash: 
 
 
 def test_quit_acts_on_such_a_command(bash: Session, binary: str) -> None:
-    bash.line(f"true | {binary} -q {' '.join(ASKING[:-1])} '{ASKING[-1]}'; echo code=$?")
+    bash.line(f"true | {binary} -q {shlex.join(ASKING)}; echo code=$?")
     reader = descendant(bash.pid, Path(sys.executable).name[:15])
     wait_group(reader, bash)
     bash.type(QUIT)
