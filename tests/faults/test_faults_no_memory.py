@@ -2,7 +2,6 @@
 
 import resource
 import signal
-from pathlib import Path
 
 import pytest
 from harness import Starter, children, compile_c, state, status, wait_until

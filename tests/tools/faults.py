@@ -220,7 +220,7 @@ class Traced:
         assert (self.code, self.out, self.log) == (code, "started\n", went_on(what, error))
 
     def assert_gave_up(self, error: str) -> None:
-        """The command ran to its end, which `run` could not be told: it said so, and before that it may have gone on."""
+        """The command ran to its end, which `run` could not be told: it said so, perhaps twice."""
         assert (self.code, self.out) == (125, "started\n"), self.log
         last = went_on("processes", error).replace(GOING_ON, "")
         assert self.log in (last, went_on("processes", error) + last)
