@@ -4,13 +4,15 @@ Nothing is traced here. Some filters tell calls of the same number apart, as str
 """
 
 import errno
+import signal
 
 import pytest
-from faults import assert_clear, assert_told, errnos
+from faults import GOING_ON, assert_clear, assert_told, errnos, went_on
 from harness import AS_PID_1, DEADLINE, Starter, children, state, wait_until
 from terminal_session import Session, session
 
 SANDBOX = ("EPERM", "ENOSYS")
+HELD = ("/bin/sh", "-c", "echo started; read _; exit 7")
 
 
 def each(call: str, page: str, *, all_errnos: bool = False) -> list[object]:
@@ -46,13 +48,31 @@ def test_only_PID_1_can_do_without_being_a_subreaper(start: Starter, refuse: str
 
 
 @pytest.mark.parametrize("pid_1", [False, True], ids=["subreaper", "pid-1"])
-@pytest.mark.parametrize(("call", "error"), [*each("wait4", "waitid"), *each("sigtimedwait", "sigwaitinfo")])
-def test_without_waiting_it_is_one_line_and_125(
+@pytest.mark.parametrize(("call", "error"), each("sigtimedwait", "sigwaitinfo"))
+def test_without_waiting_for_signals_the_command_runs(
     start: Starter, refuse: str, call: str, error: str, pid_1: bool
 ) -> None:
-    code, out, log = start.result("-q", "/bin/sleep", "1000", prefix=refused(refuse, call, error, pid_1))
-    assert (code, out) == (125, ""), log
-    assert_clear(log, error)
+    started = start("-q", *HELD, stdin=-1, prefix=refused(refuse, call, error, pid_1))
+    started.wait_log(went_on("signals", error))
+    started.wait_out("started\n")
+    started.close_stdin()
+    assert (started.wait(), started.log()) == (7, went_on("signals", error))
+
+
+@pytest.mark.parametrize("pid_1", [False, True], ids=["subreaper", "pid-1"])
+@pytest.mark.parametrize(("call", "error"), each("wait4", "waitid"))
+def test_without_waiting_for_processes_the_command_runs_and_it_is_125(
+    start: Starter, refuse: str, call: str, error: str, pid_1: bool
+) -> None:
+    """Its end is seen, but not how it ended."""
+    started = start("-q", *HELD, stdin=-1, prefix=refused(refuse, call, error, pid_1))
+    started.wait_log(went_on("processes", error))
+    started.wait_out("started\n")
+    started.send(signal.SIGURG)
+    assert len(children(started.pid)) == 1
+    started.close_stdin()
+    last = went_on("processes", error).replace(GOING_ON, "")
+    assert (started.wait(), started.log()) == (125, went_on("processes", error) + last)
 
 
 @pytest.mark.parametrize("pid_1", [False, True], ids=["subreaper", "pid-1"])

@@ -1,4 +1,4 @@
-"""Contract, "Signals": the value that sigqueue(3) gives a signal arrives where one process gets it."""
+"""Contract, "Signals": the value that sigqueue(3) gives a signal arrives where one process gets it, and who sent it."""
 
 import ctypes
 import os
@@ -24,7 +24,7 @@ int main(int argc, char **argv)  /* COUNT [GROUP]: write down so many signals wi
     fflush(stdout);
     for (int left = atoi(argv[1]); left > 0; left--) {
         int signum = sigwaitinfo(&all, &info);
-        printf("got %d %d\n", signum, info.si_value.sival_int);
+        printf("got %d %d from %d\n", signum, info.si_value.sival_int, (int)info.si_pid);
         fflush(stdout);
     }
     return 7;
@@ -56,4 +56,6 @@ def test_a_queued_value_arrives(start: Starter, waiter: str, own_group: bool, si
     for value in range(1, count + 1):
         queue(started.pid, signum, value)
     assert started.wait() == 7, started.log()
-    assert started.out().splitlines()[1:] == [f"got {signum} {value}" for value in range(1, count + 1)]
+    assert started.out().splitlines()[1:] == [
+        f"got {signum} {value} from {os.getpid()}" for value in range(1, count + 1)
+    ]

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from harness import Starter, compile_c
+from harness import Starter, children, compile_c, wait_until
 
 CLONER = r"""
 #define _GNU_SOURCE
@@ -43,3 +43,15 @@ def test_a_child_is_waited_for_whatever_its_exit_signal(start: Starter, tmp_path
     code, _, log = start.result("sh", "-c", "sleep 0.2; exit 3", prefix=(cloner, str(exit_signal)))
     assert code == 42, log
     assert "exited with code 42\n" in log and "forwarding" not in log, log
+
+
+@pytest.mark.parametrize("exit_signal", [0, 10, 17], ids=["none", "USR1", "CHLD"])
+def test_no_zombie_is_left_whatever_its_exit_signal(start: Starter, tmp_path: Path, exit_signal: int) -> None:
+    """It ends when the command closes its end of the pipe; the command lives on."""
+    cloner = str(compile_c(CLONER, tmp_path / "cloner"))
+    script = "exec 3>&- 4>&-; echo closed; read _; exit 3"
+    started = start("-q", "sh", "-c", script, prefix=(cloner, str(exit_signal)), stdin=-1)
+    started.wait_out("closed\n")
+    wait_until(lambda: len(children(started.pid)) == 1, "it is reaped while the command lives", 20)
+    started.close_stdin()
+    assert started.wait() == 42, started.log()

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,9 @@ def every_errno(
 ORDINARY = ("-q", "/bin/sh", "-c", "echo started; ( (exit 9) & ); exit 7")
 """A command that writes "started", and leaves an orphan with the worst exit code."""
 
+HELD = ("-q", "/bin/sh", "-c", "echo started; read _; ( (exit 9) & ); exit 7")
+"""The same, where the command waits for the end of its stdin, a pipe."""
+
 TWO_GROUPS = 'mkfifo "$0"; setsid sh -c \'echo >"$1"; exec sleep 1000\' sh "$0" & read _ <"$0"; sleep 1000 & exit 7'
 """A script that leaves an orphan in its own process group, and a daemon in another one. $0 names a pipe to be made."""
 
@@ -142,9 +146,29 @@ class Traced:
         """Those that were made to fail."""
         return [call for call in self.calls if call.endswith("(INJECTED)")]
 
-    def never_called(self, name: str) -> bool:
-        """Whether a system call was not made at all, such as to wait for a command that had ended already."""
-        return not any(f"{name}(" in call for call in self.calls)
+    @property
+    def run(self) -> int:
+        """The pid of the `run` that is traced, or 0 if it has ended."""
+        found = children(self.process.pid)
+        return found[0] if found else 0
+
+    def wake_until_failed(self, count: int = 1) -> None:
+        """Wake `run` by signals that the command ignores until so many calls have failed, and assert that it lives."""
+
+        def wake() -> bool:
+            if (run := self.run) and not self.failed[count - 1 :]:
+                with suppress(ProcessLookupError):
+                    os.kill(run, signal.SIGURG)
+            return len(self.failed) >= count or self.process.poll() is not None
+
+        wait_until(wake, f"{count} calls fail")
+        assert self.process.poll() is None, f"run has ended before the command:\n{self.log}"
+
+    def close_stdin(self) -> None:
+        """Let a command go on that waits for its end."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.stdin = None
 
     def line(self) -> str:
         """The next line that is written to stdout, once it is there, or nothing at its end."""
@@ -191,12 +215,23 @@ class Traced:
         assert (self.code, self.out) == (125, out), self.log
         assert_clear(self.log, error)
 
-    def assert_ran_or_gave_up(self, error: str) -> None:
-        """Either is right: the command ran, or was ended with one clear line."""
-        if self.code == 125:
-            self.assert_refused(error, "started\n" if self.out else "")
-        else:
-            self.assert_ran()
+    def assert_went_on(self, what: str, error: str, code: int = 9) -> None:
+        """The command ran to its end, and `run` said once what it cannot wait for."""
+        assert (self.code, self.out, self.log) == (code, "started\n", went_on(what, error))
+
+    def assert_gave_up(self, error: str) -> None:
+        """The command ran to its end, which `run` could not be told: it said so, perhaps twice."""
+        assert (self.code, self.out) == (125, "started\n"), self.log
+        last = went_on("processes", error).replace(GOING_ON, "")
+        assert self.log in (last, went_on("processes", error) + last)
+
+
+GOING_ON = "; going on as well as possible"
+
+
+def went_on(what: str, error: str) -> str:
+    """The line that `run` writes once when it cannot wait for this."""
+    return f"run: [error] cannot wait for {what}: {os.strerror(getattr(errno, error))}{GOING_ON}\n"
 
 
 def assert_clear(log: str, error: str) -> None:

@@ -11,13 +11,18 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#ifdef SYS_vfork
+#define FORK SYS_vfork
+#else
+#define FORK SYS_clone
+#endif
 #define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
 #define RETURN(what) BPF_STMT(BPF_RET | BPF_K, what)
 #define SKIP_UNLESS(value, count) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 0, count)
 
 static const struct { const char *name; unsigned number; int argument; unsigned value; } calls[] = {
     {"subreaper", SYS_prctl, 0, PR_SET_CHILD_SUBREAPER}, {"pdeathsig", SYS_prctl, 0, PR_SET_PDEATHSIG},
-    {"tcsetpgrp", SYS_ioctl, 1, TIOCSPGRP}, {"fork", SYS_clone, -1, 0}, {"kill", SYS_kill, -1, 0},
+    {"tcsetpgrp", SYS_ioctl, 1, TIOCSPGRP}, {"fork", FORK, -1, 0}, {"kill", SYS_kill, -1, 0},
     {"setpgid", SYS_setpgid, -1, 0}, {"wait4", SYS_wait4, -1, 0}, {"sigtimedwait", SYS_rt_sigtimedwait, -1, 0},
     {"close_range", SYS_close_range, -1, 0}, {"getpgid", SYS_getpgid, -1, 0},
 };
