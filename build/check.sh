@@ -14,7 +14,11 @@ make_venv "$python" .work/tests-venv tests/requirements.txt
 case $what in
     test)
         need gcc gcc cc:libc.a libc6-dev strace strace unshare util-linux setpriv util-linux ps procps \
+<<<<<<< HEAD
             /bin/busybox busybox-static musl-gcc musl-tools mandoc mandoc less less
+=======
+            /bin/busybox busybox-static musl-gcc musl-tools mandoc mandoc runsvdir runit
+>>>>>>> cf1a5aa0b11e12523c190f08b80948b08f66c27b
         exec .work/tests-venv/bin/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder "$@"
         ;;
     lint)

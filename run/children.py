@@ -174,15 +174,29 @@ def reap_one(pid: int) -> tuple[int, int] | None:
     return (pid, status) if pid else None
 
 
-def led_a_living_session(pid: int) -> bool:
-    """Whether an ended child, not reaped yet, led a session in which another child of `run` lives."""
+def leads_session(pid: int) -> bool:
+    """Whether a child, ended or not, but not reaped yet, leads a session."""
     try:
-        if posix.getsid(pid) != pid:
-            return False
-        found = find_recipients()
-    except (OSError, MemoryError):
+        return posix.getsid(pid) == pid
+    except OSError:
         return False
-    return found is not None and any(other != pid and _is_in_session(other, pid) for other in found.pids())
+
+
+def session_lives(leader: int) -> bool:
+    """Whether a child lives in the session of one that was just reaped.
+
+    Mostly it is in the session's first process group, which the kernel tells without a list of all children: waitid(2).
+    """
+    try:
+        if posix.waitid(posix.P_PGID, leader, posix.WEXITED | posix.WNOHANG | posix.WNOWAIT | WALL) is None:
+            return True
+    except OSError:
+        pass
+    try:
+        found = find_recipients()
+    except MemoryError:
+        return False
+    return found is not None and any(_is_in_session(pid, leader) for pid in found.pids())
 
 
 def _is_in_session(pid: int, session: int) -> bool:

@@ -147,8 +147,9 @@ class Reaper:
                     return False
                 pid, succeeded = following
                 is_outsider = children.is_of_an_outer_session(pid)
-                is_step = succeeded and self._policy.sees_steps and children.led_a_living_session(pid)
+                led_session = succeeded and self._policy.sees_steps and children.leads_session(pid)
                 changed = children.reap_one(pid)
+                is_step = led_session and children.session_lives(pid)
             else:
                 changed = children.reap()
             if changed is None:
