@@ -14,7 +14,7 @@ DAEMONS = {
     "chronyd": "chronyd -x 'server 127.0.0.1' 'cmdport 0' 'bindcmdaddress /' 'pidfile /run/chronyd.pid'",
     "lighttpd": "lighttpd -f /etc/daemons/lighttpd.conf",
     "gunicorn": "gunicorn --daemon -b 127.0.0.1:8001 -p /run/gunicorn.pid wsgiref.simple_server:demo_app",
-    "uwsgi": "uwsgi --master --socket 127.0.0.1:8002 --daemonize /tmp/uwsgi.log --pidfile /run/uwsgi.pid",
+    "uwsgi": "uwsgi --die-on-term --socket 127.0.0.1:8002 --daemonize /tmp/uwsgi.log --pidfile /run/uwsgi.pid",
     "monit": "monit -c /etc/daemons/monit.conf",
     "tinyproxy": "tinyproxy -c /etc/daemons/tinyproxy.conf",
     "fail2ban": "fail2ban-server -b -p /run/fail2ban.pid start",
@@ -22,7 +22,7 @@ DAEMONS = {
 }
 """How each is started where nobody tells it to stay in the foreground. Each writes its pid into a file."""
 
-FILES = {name: f"/run/{name}.pid" for name in DAEMONS} | {"pgbouncer": "/run/postgresql/pgbouncer.pid"}
+FILES = {name: f"/run/{name}.pid" for name in DAEMONS} | {"pgbouncer": "/tmp/pgbouncer.pid"}
 
 
 @pytest.fixture(scope="module")
