@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -129,7 +130,10 @@ def test_any_other_end_counts(start: Starter, tmp_path: Path, options: str, code
     wrapped = ["sh", "-c", f'python3 -S -c "$0" {other} 0 1 session; "$@"; exec sleep 1000', STEPS]
     started = start(options, "TERM", *wrapped, *daemon(note, code, own=own))
     assert started.wait() == 143
-    assert "shutdown" in started.log()
+    begun = re.findall(r"shutdown, since pid (\d+) has ended", started.log())
+    main = re.findall(r"pid (\d+): started", started.log())
+    ends = re.findall(r"pid (\d+): exited with code (\d+)", started.log())
+    assert begun == [next(pid for pid, ended in ends if int(ended) == code and pid not in main)], started.log()
 
 
 @pytest.mark.parametrize(("signum", "code"), [("USR1", 5), ("USR2", 5), ("KILL", 137)])
@@ -148,16 +152,106 @@ def test_the_real_end_of_a_daemon_that_forked_twice_counts(
     assert got(note) == got(other) == [], started.log()
     os.kill(pid, signal.Signals[f"SIG{signum}"])
     assert started.wait() == code
+    assert f"shutdown, since pid {pid} has ended" in started.log()
     assert got(other) == [signal.SIGTERM]
 
 
-@pytest.mark.parametrize(("count", "depth"), [(1, 0), (5, 0), (1, 3)], ids=["one", "five", "a-chain"])
+@pytest.mark.parametrize(
+    ("count", "depth"), [(1, 0), (5, 0), (1, 3), (2000, 0)], ids=["one", "five", "a-chain", "2000"]
+)
 def test_who_is_left_behind_by_a_supervisor_gets_the_signal_once(start: Starter, count: int, depth: int) -> None:
     """It ends upon TERM, after which its children are re-parented."""
     words = f'python3 -S -c "$0" {count} {depth} & read line; exit 3'
     started = start("-s", "TERM", "sh", "-c", words, LEAVER, stdin=-1)
     started.wait_out("supervising")
     started.close_stdin()
-    assert started.wait(60) == 5
+    assert started.wait() == 5
     found = re.findall(r"(\d+) got (\d+)", started.out())
     assert len(found) == len({pid for pid, _ in found}) == count * (depth + 1)
+
+
+def test_runsvdir_and_its_services_end_by_TERM_without_t(start: Starter, tmp_path: Path) -> None:
+    """It ends upon TERM, and leaves each runsv, which ends its service upon TERM."""
+    for name in "one", "two":
+        (tmp_path / "services" / name).mkdir(parents=True)
+        script = tmp_path / "services" / name / "run"
+        script.write_text(f"#!/bin/sh\necho service {name}\nexec sleep 1000\n")
+        script.chmod(0o755)
+    started = start("-s", "TERM", "runsvdir", str(tmp_path / "services"))
+    for name in "one", "two":
+        started.wait_out(f"service {name}")
+    started.send(signal.SIGTERM)
+    started.wait()
+    main = re.findall(r"pid (\d+): started", started.log())
+    assert re.findall(r"shutdown, since pid (\d+) has ended", started.log()) == main
+    assert len(re.findall(r"sending TERM", started.log())) >= 1, started.log()
+
+
+MANY = """
+import os, signal, sys
+count, kind = int(sys.argv[1]), sys.argv[2]
+signal.pthread_sigmask(signal.SIG_BLOCK, {10, 15})
+go, gone = os.pipe()
+ready, said = os.pipe()
+for number in range(count):
+    if os.fork() == 0:
+        os.close(gone)
+        if kind == "steps":
+            os.setsid()
+            if os.fork() == 0:
+                os.write(said, b"x")
+                signal.sigwait({10})
+                os._exit(0)
+        else:
+            os.write(said, b"x")
+        os.read(go, 1)
+        os._exit(0)
+for number in range(count): os.read(ready, 1)
+os._exit(0)
+"""
+"""It leaves many orphans, or many steps of daemons, which end once it has ended itself."""
+
+
+def calls_for(count: int, kind: str, options: list[str], binary: str, folder: Path) -> list[str]:
+    """The system calls that `run` itself makes until it has reaped so many orphans."""
+    trace = folder / f"trace-{count}"
+    words = ["-qq", "-o", str(trace), binary, *options, "python3", "-S", "-c", MANY, str(count), kind]
+    place = folder / str(count)
+    place.mkdir()
+    started = Starter("strace", place)(*words)
+    wait_until(
+        lambda: started.log().count("exited with code 0") > count or started.process.poll() is not None, "orphans"
+    )
+    assert "shutdown" not in started.log()
+    return [line.partition("(")[0] for line in trace.read_text().splitlines() if line[0].isalpha()]
+
+
+def growth(kind: str, options: list[str], binary: str, folder: Path) -> Counter[str]:
+    """How often `run` makes which system call more for 300 orphans than for 30."""
+    few, many = (Counter(calls_for(count, kind, options, binary, folder)) for count in (30, 300))
+    return many - few
+
+
+def test_without_s_an_orphan_costs_being_reaped_and_logged(binary: str, tmp_path: Path) -> None:
+    more = growth("orphans", [], binary, tmp_path)
+    # the loop's own: reaping, a line, and waiting for the next signal
+    assert set(more) <= {"wait4", "write", "rt_sigtimedwait"}, more
+    assert more["wait4"] >= 260
+    assert more.total() <= 270 * 5
+
+
+def test_steps_into_the_background_cost_the_same_each_however_many(binary: str, tmp_path: Path) -> None:
+    """Contract: work for n orphans grows as n does. Each daemon stays, so that 300 are children at the end."""
+    more = growth("steps", ["-ds", "TERM"], binary, tmp_path)
+    assert more.total() <= 270 * 20, more
+
+
+def test_without_proc_a_step_counts(start: Starter, tmp_path: Path) -> None:
+    """Who lives in its session is not told then; PID 1 sends the signal to everything in its namespace."""
+    note = tmp_path / "note"
+    hide = ["sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh"]
+    prefix = ["unshare", "--pid", "--fork", "--kill-child=KILL", "--mount", *hide]
+    started = start("-ds", "TERM", *daemon(note), prefix=prefix)
+    assert started.wait() in (5, 143)
+    assert re.findall(r"shutdown, since pid (\d+) has ended", started.log()) not in ([], ["2"]), started.log()
+    assert "to all processes" in started.log()
