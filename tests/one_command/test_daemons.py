@@ -171,13 +171,13 @@ def test_who_is_left_behind_by_a_supervisor_gets_the_signal_once(start: Starter,
 
 
 def test_runsvdir_and_its_services_end_by_TERM_without_t(start: Starter, tmp_path: Path) -> None:
-    """It ends upon TERM, and leaves each runsv, which ends its service upon TERM."""
+    """It ends upon TERM, and leaves each runsv, with -P in a group of its own, which ends its service upon TERM."""
     for name in "one", "two":
         (tmp_path / "services" / name).mkdir(parents=True)
         script = tmp_path / "services" / name / "run"
         script.write_text(f"#!/bin/sh\necho service {name}\nexec sleep 1000\n")
         script.chmod(0o755)
-    started = start("-s", "TERM", "sh", "-c", 'runsvdir "$0" & read line', str(tmp_path / "services"), stdin=-1)
+    started = start("-s", "TERM", "sh", "-c", 'runsvdir -P "$0" & read line', str(tmp_path / "services"), stdin=-1)
     for name in "one", "two":
         started.wait_out(f"service {name}")
     started.close_stdin()
