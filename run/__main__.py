@@ -15,8 +15,12 @@ STDOUT = 1
 
 
 def run(argv: list[str]) -> int:
-    """Do what these words after the program's name say; return the exit code. Raises UsageError and RunError."""
-    options = Options(argv)
+    """Do what the words after the program's name say; return the exit code. Raises UsageError and RunError.
+
+    The words are taken out of the list: however long they are, nobody needs them for long.
+    """
+    options = Options(argv[1:])
+    argv.clear()
     if options.help or options.version:
         return show(USAGE if options.help else f"run {VERSION}\n")
     log = Log(options.quiet)
@@ -42,9 +46,7 @@ def main() -> None:
     """Never return, and show no traceback: posix._exit(), since nothing is left that a tear-down could be good for."""
     code = CANNOT_RUN
     try:
-        words = sys.argv[1:]
-        sys.argv.clear()  # however long they are, they are not needed for long
-        code = run(words)
+        code = run(sys.argv)
     except UsageError as error:
         Log().error(f"{error}; try 'run -h'")
     except RunError as error:

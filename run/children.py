@@ -232,6 +232,15 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def any_lives() -> bool:
+    """Whether a child is there that is not a zombie, as far as /proc tells."""
+    try:
+        found = find_recipients()
+    except MemoryError:
+        return True
+    return found is not None and any(is_alive(pid) for pid in found.pids())
+
+
 def _stat(pid: int) -> list[bytes]:
     """State, parent and so on: the fields of /proc/pid/stat of proc(5) after the name. Raises OSError."""
     # "pid (comm) state ppid ...", where comm may hold blanks and parentheses

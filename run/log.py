@@ -88,7 +88,8 @@ class Log:
             written = _write_unblocking(line) if self._fd is None else posix.write(self._fd, line)
         except OSError:
             return  # closed, broken, full or not being read: the line is dropped
-        self._was_cut = 0 < written < len(line)
+        if written:
+            self._was_cut = written < len(line)
 
 
 def _open_unblocking() -> int | None:

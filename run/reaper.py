@@ -19,6 +19,9 @@ BATCH = 1000
 PATIENCE = 0.05
 """Seconds to wait after a failure of what the loop waits with, before it is tried again."""
 
+ATTEMPTS = 20
+"""How often waiting for processes may fail in a row, where none lives, before `run` gives up."""
+
 SI_QUEUE = -1
 CLD_CODES = range(1, 7)
 """Why a signal came, si_code of sigaction(2): sent with a value; sent by the kernel for a change of a child."""
@@ -45,6 +48,7 @@ class Reaper:
         self._strangers: set[int] = set()
         """Children from before execve(2), which may have no exit signal, so that only looking tells of their end."""
         self._complaints: set[str] = set()
+        self._failures = 0
 
     def run(self) -> int:
         """Start the command, and return the exit code once no process is left. Raises RunError."""
@@ -63,17 +67,16 @@ class Reaper:
 
     def _turn(self) -> bool | None:
         """One turn of the loop; say whether more may have happened already, or None once no process is left."""
+        failed = False
         try:
             more = self._reap()
+            self._failures = 0
         except OSError as error:
-            more = False
+            more, failed = False, True
             # ECHILD: no process is left, unless the kernel is mistaken
             if isinstance(error, ChildProcessError) and not self._main_lives:
                 return None
-            if not (self._main_lives and children.is_alive(self._main)):
-                raise RunError(f"cannot wait for processes: {error.strerror}") from None
-            self._complain(f"cannot wait for processes: {error.strerror}")
-            pause()
+            self._cannot_reap(error)
         now = _kernel.monotonic()
         due = self._policy.signal_due(now)
         if due is not None:
@@ -84,7 +87,7 @@ class Reaper:
         if newcomers_get is not None:
             self._serve_newcomers(newcomers_get, now)
         timeout = 0 if more else self._policy.timeout(now)
-        if self._strangers and timeout is None:
+        if (self._strangers or failed) and timeout is None:
             timeout = PATIENCE
         try:
             event = _kernel.wait_signal(WAITED_FOR, timeout)
@@ -95,6 +98,17 @@ class Reaper:
         if event is not None:
             self._signalled(*event)
         return more
+
+    def _cannot_reap(self, error: OSError) -> None:
+        """Waiting for processes has failed: it is tried again while one lives, and some more. Raises RunError."""
+        self._complain(f"cannot wait for processes: {error.strerror}")
+        if (self._main_lives and children.is_alive(self._main)) or children.any_lives():
+            self._failures = 0
+            return
+        self._failures += 1
+        if self._failures > ATTEMPTS:
+            raise RunError(f"cannot wait for processes: {error.strerror}") from None
+        pause()
 
     def _complain(self, message: str) -> None:
         """Say what has failed: once, since it may fail again and again."""
@@ -140,24 +154,34 @@ class Reaper:
     def _reap(self) -> bool:
         """Reap all zombies, or a batch; say whether there may be more. Raises ChildProcessError when none is left."""
         for _ in range(BATCH):
-            is_step = is_outsider = False
-            if self._policy.awaits_first_end:
-                following = children.next_to_reap()
-                if following is None:
-                    return False
-                pid, succeeded = following
-                is_outsider = children.is_of_an_outer_session(pid)
-                led_session = succeeded and self._policy.sees_steps and children.leads_session(pid)
-                changed = children.reap_one(pid)
-                is_step = led_session and children.session_lives(pid)
-            else:
-                changed = children.reap()
+            changed = self._reap_knowing() if self._policy.awaits_first_end else children.reap()
             if changed is None:
                 return False
-            self._child_changed(*changed, is_step, is_outsider)
+            self._child_changed(*changed)
         return True
 
-    def _child_changed(self, pid: int, status: int, is_step: bool, is_outsider: bool) -> None:
+    def _reap_knowing(self) -> tuple[int, int, bool, bool] | None:
+        """Reap one, and know whether it was a daemon's step into the background, and whether its session is an outer one.
+
+        Raises as children.reap().
+        """
+        try:
+            following = children.next_to_reap()
+        except ChildProcessError:
+            raise
+        except OSError as error:
+            self._complain(f"cannot look at processes before they are reaped: {error.strerror}")
+            changed = children.reap()
+            return (*changed, False, False) if changed else None
+        if following is None:
+            return None
+        pid, succeeded = following
+        is_outsider = children.is_of_an_outer_session(pid)
+        led_session = succeeded and self._policy.sees_steps and children.leads_session(pid)
+        changed = children.reap_one(pid)
+        return (*changed, led_session and children.session_lives(pid), is_outsider) if changed else None
+
+    def _child_changed(self, pid: int, status: int, is_step: bool = False, is_outsider: bool = False) -> None:
         """A child has ended, or was stopped."""
         is_main = self._main_lives and pid == self._main
         stopped_by = stop_signal(status)

@@ -171,13 +171,13 @@ def test_who_is_left_behind_by_a_supervisor_gets_the_signal_once(start: Starter,
 
 
 def test_runsvdir_and_its_services_end_by_TERM_without_t(start: Starter, tmp_path: Path) -> None:
-    """It ends upon TERM, and leaves each runsv, which ends its service upon TERM."""
+    """It ends upon TERM, and leaves each runsv, with -P in a group of its own, which ends its service upon TERM."""
     for name in "one", "two":
         (tmp_path / "services" / name).mkdir(parents=True)
         script = tmp_path / "services" / name / "run"
         script.write_text(f"#!/bin/sh\necho service {name}\nexec sleep 1000\n")
         script.chmod(0o755)
-    started = start("-s", "TERM", "sh", "-c", 'runsvdir "$0" & read line', str(tmp_path / "services"), stdin=-1)
+    started = start("-s", "TERM", "sh", "-c", 'runsvdir -P "$0" & read line', str(tmp_path / "services"), stdin=-1)
     for name in "one", "two":
         started.wait_out(f"service {name}")
     started.close_stdin()
@@ -244,14 +244,3 @@ def test_steps_into_the_background_cost_the_same_each_however_many(binary: str, 
     """Contract: work for n orphans grows as n does. Each daemon stays, so that 300 are children at the end."""
     more = growth("steps", ["-ds", "TERM"], binary, tmp_path)
     assert more.total() <= 270 * 20, more
-
-
-def test_without_proc_a_step_counts(start: Starter, tmp_path: Path) -> None:
-    """Who lives in its session is not told then; PID 1 sends the signal to everything in its namespace."""
-    note = tmp_path / "note"
-    hide = ["sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh"]
-    prefix = ["unshare", "--pid", "--fork", "--kill-child=KILL", "--mount", *hide]
-    started = start("-ds", "TERM", *daemon(note), prefix=prefix)
-    assert started.wait() in (5, 143)
-    assert re.findall(r"shutdown, since pid (\d+) has ended", started.log()) not in ([], ["2"]), started.log()
-    assert "to all processes" in started.log()
