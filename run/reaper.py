@@ -161,7 +161,7 @@ class Reaper:
         return True
 
     def _reap_knowing(self) -> tuple[int, int, bool, bool] | None:
-        """Reap one, and know whether it was a daemon's step into the background, and whether its session is an outer one.
+        """Reap one, and know whether it was a daemon's step into the background, and of an outer session.
 
         Raises as children.reap().
         """
