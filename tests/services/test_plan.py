@@ -50,6 +50,7 @@ def names(plan: Plan) -> list[str]:
 def test_who_is_depended_on_is_before_and_equals_stay_in_the_files_order() -> None:
     assert names(planned(services(d="", c="b a", b="a", a=""))) == ["d", "a", "b", "c"]
     assert names(planned(services(z="", y="", x=""))) == ["z", "y", "x"]
+    assert names(planned(services(p="b", q="a", a="", b=""))) == ["a", "b", "p", "q"]
 
 
 @given(st.lists(st.lists(st.integers(0, 9), max_size=4), max_size=10))
