@@ -1,0 +1,60 @@
+"""Order: who starts before whom. Plain functions over names, and the names that each depends on."""
+
+from collections.abc import Iterable, Mapping
+
+Graph = Mapping[str, Iterable[str]]
+"""Of each name, those that it depends on; one that is no name in it counts for nothing."""
+
+
+def steps(graph: Graph) -> list[list[str]]:
+    """The names in order of start: those of a step depend on earlier ones alone, and keep their order.
+
+    What is in a circle, or depends on one, is left out.
+    """
+    waiting = {name: {other for other in others if other in graph} for name, others in graph.items()}
+    dependents: dict[str, list[str]] = {name: [] for name in graph}
+    for name, others in waiting.items():
+        for other in others:
+            dependents[other].append(name)
+    place = {name: number for number, name in enumerate(graph)}
+    found = []
+    step = [name for name, others in waiting.items() if not others]
+    while step:
+        found.append(step)
+        following = []
+        for name in step:
+            for dependent in dependents[name]:
+                waiting[dependent].discard(name)
+                if not waiting[dependent]:
+                    following.append(dependent)
+        step = sorted(following, key=place.__getitem__)
+    return found
+
+
+def circles(graph: Graph) -> list[list[str]]:
+    """Circles of names, each depending on the next and the last on the first; at least one if there is any."""
+    placed = {name for step in steps(graph) for name in step}
+    seen: set[str] = set()
+    found = []
+    for start in graph:
+        way: list[str] = []
+        name = start
+        while name not in placed and name not in seen:
+            seen.add(name)
+            way.append(name)
+            name = next(other for other in graph[name] if other in graph and other not in placed)
+        if name in way:
+            found.append(way[way.index(name) :])
+    return found
+
+
+def needed(graph: Graph, names: Iterable[str]) -> set[str]:
+    """These names, and all that they depend on, however far."""
+    found: set[str] = set()
+    left = list(names)
+    while left:
+        name = left.pop()
+        if name not in found:
+            found.add(name)
+            left += [other for other in graph[name] if other in graph]
+    return found
