@@ -38,7 +38,7 @@ class Reaper:
         """Take the command line; nothing is started yet."""
         self._log = log
         self._policy = Policy(options.signal, options.daemon, options.grace)
-        self._words = options.command
+        self._words, options.command = options.command, []  # so that nobody keeps them once they are started
         self._death_signal = options.signal or TERM
         self._terminal = Terminal()
         self._job = Job()
