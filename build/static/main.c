@@ -102,23 +102,28 @@ static int add_kernel_module(void)
     return module ? PyDict_SetItemString(PyImport_GetModuleDict(), "run._kernel", module) : -1;
 }
 
-/* sys.argv and sys.path, which a later phase would have made. 0, or -1 with an exception set. */
-static int set_sys(int argc, char **argv)
+/* An attribute of sys, which a later phase would have made; takes the reference. 0, or -1 with an exception set. */
+static int set_sys(const char *name, PyObject *value)
 {
-    PyObject *arguments = PyList_New(0), *path = PyList_New(0);
+    int result = value ? PySys_SetObject(name, value) : -1;
 
-    for (int i = 0; arguments && i < argc; i++) {
+    Py_XDECREF(value);
+    return result;
+}
+
+/* The words of the command line, to the byte. NULL with an exception set. */
+static PyObject *words_of(int argc, char **argv)
+{
+    PyObject *words = PyList_New(0);
+
+    for (int i = 0; words && i < argc; i++) {
         PyObject *word = PyUnicode_DecodeUTF8(argv[i], (Py_ssize_t)strlen(argv[i]), "surrogateescape");
 
-        if (!word || PyList_Append(arguments, word) < 0)
-            Py_CLEAR(arguments);
+        if (!word || PyList_Append(words, word) < 0)
+            Py_CLEAR(words);
         Py_XDECREF(word);
     }
-    if (!arguments || !path || PySys_SetObject("argv", arguments) < 0 || PySys_SetObject("path", path) < 0)
-        return -1;
-    Py_DECREF(arguments);
-    Py_DECREF(path);
-    return 0;
+    return words;
 }
 
 /* The message of the exception that is set. */
@@ -140,11 +145,11 @@ int main(int argc, char **argv)
     PyImport_FrozenModules = run_frozen_modules;
     start_interpreter();
 
-    if (set_sys(argc, argv) == 0 && add_kernel_module() == 0) {
+    if (set_sys("path", PyList_New(0)) == 0 && add_kernel_module() == 0) {
         PyObject *module = import_without_collections("run.__main__");
 
-        give_memory_back();
-        if (module)
+        give_memory_back(); /* and only then the words, which may be long: what they take is given back, too */
+        if (module && set_sys("argv", words_of(argc, argv)) == 0)
             PyObject_CallMethod(module, "main", NULL); /* does not return */
     }
     fail(exception_text());
