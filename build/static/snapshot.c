@@ -22,8 +22,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The linker's symbols: the section, the heap at its end, and the rest of an arena, of zeros, that follows it. */
-extern char snapshot_begin[], snapshot_heap[], snapshot_heap_end[], snapshot_end[], snapshot_arena_end[];
+/* The linker's symbols: the section, and the heap at its end. */
+extern char snapshot_begin[], snapshot_heap[], snapshot_heap_end[], snapshot_end[];
 
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t count, size_t size);
@@ -42,7 +42,6 @@ enum {
     GRAIN = 16,          /* bytes: the alignment that malloc(3) promises */
     LARGEST_REUSED = 4096, /* grains: a larger block is not used again once it is freed */
     MAX_KEYS = 16,
-    ARENA = 1024 * 1024, /* bytes: what Python asks for at a time, ARENA_SIZE of its obmalloc.c */
     PAGE = 4096,
 };
 
@@ -187,31 +186,20 @@ static void give_back_for_python(void *context, void *block)
 static const PyMemAllocatorDomain domains[] = {PYMEM_DOMAIN_MEM, PYMEM_DOMAIN_OBJ};
 static PyMemAllocatorEx small_objects[2];
 
-/* The first arena begins with the last page of the section, and goes on behind it: see snapshot_write. */
+/* Python's stack of frames comes from here, too. */
 static void *allocate_arena(void *context, size_t size)
 {
-    static bool first_arena_is_taken;
-
     (void)context;
-    if (!building)
-        return system_arenas.alloc(system_arenas.ctx, size);
-    if (size != ARENA)
-        return take(size);
-    if (first_arena_is_taken)
-        fail("the snapshot has one arena only");
-    first_arena_is_taken = true;
-    return snapshot_arena_end - ARENA;
+    return building ? take(size) : system_arenas.alloc(system_arenas.ctx, size);
 }
 
 static void free_arena(void *context, void *arena, size_t size)
 {
     (void)context;
-    if ((char *)arena >= snapshot_begin && (char *)arena < snapshot_arena_end) {
-        if (building)
-            give_back(arena);
-    } else {
+    if (is_inside(arena))
+        __wrap_free(arena);
+    else
         system_arenas.free(system_arenas.ctx, arena, size);
-    }
 }
 
 bool snapshot_is_taken(void)
@@ -244,12 +232,11 @@ void snapshot_write(const char *path)
 
     for (int i = 0; i < 2; i++)
         PyMem_SetAllocator(domains[i], &small_objects[i]);
-    if (!PyMem_Malloc(1)) /* so that there is an arena, which then stays */
-        fail("not enough memory");
     for (int i = 0; i < key_count; i++)
         key_values[i] = pthread_getspecific(keys[i]);
     /* Frames of calls that have returned. */
     memset(thread->datastack_top, 0, (size_t)((char *)thread->datastack_limit - (char *)thread->datastack_top));
+    thread->native_thread_id = 0;
     main_thread = PyEval_SaveThread();
 
     size_t used = (book->next * GRAIN + PAGE - 1) / PAGE * PAGE;
@@ -279,5 +266,6 @@ void snapshot_resume(void)
         if (key != keys[i] || pthread_setspecific(key, key_values[i]) != 0)
             fail("the C library has other pthread keys than when the program was built");
     }
+    main_thread->native_thread_id = PyThread_get_thread_native_id();
     PyEval_RestoreThread(main_thread);
 }
