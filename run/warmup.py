@@ -1,7 +1,7 @@
 """What the static build runs once before it takes the snapshot, so that each start finds code that has run before.
 
-CPython specializes code that has run a few times, and fills caches; both are then part of the file. Nothing here may leave
-a state behind, or depend on where, when and by whom the program is built.
+CPython specializes code that has run a few times, and fills caches; both are then part of the file. Nothing here may
+leave a state behind, or depend on where, when and by whom the program is built.
 """
 
 from run.cli import Options, UsageError
