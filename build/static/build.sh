@@ -57,7 +57,7 @@ compile inittab "$work/generated/inittab.c"
 link() { # TARGET FLAG...
     # shellcheck disable=SC2086
     gcc -static -no-pie -s -o "$1" "${objects[@]}" "$library" $libraries -lm \
-        -Wl,--entry=run_entry -Wl,--gc-sections -Wl,--build-id=none -Wl,--no-warnings -Wl,-Map="$work/run.map" "${@:2}"
+        -Wl,--entry=run_entry -Wl,--gc-sections -Wl,--build-id=none -Wl,--no-warnings -Wl,-Map="$1.map" "${@:2}"
 }
 
 if [ "$snapshot" = 0 ]; then
@@ -75,5 +75,6 @@ else
     link_mould "$used" # whole pages
     "$work/mould" "$work/image" >/dev/null
     objcopy --update-section .snapshot="$work/image" "$work/mould" "$work/run"
+    "$python" -E -s -B build/static/prove.py "$work/mould" "$work/image" "$work/run"
 fi
 install -D -m 0755 "$work/run" "$target"
