@@ -1,9 +1,10 @@
 # `make` lists what can be made. LINK=static|staticx and PYTHON=python3.x choose how `make build` links: see README.md.
+# SNAPSHOT=1 puts a snapshot of the initialized interpreter in (on trial): see build/static/snapshot.c.
 
 SHELL := /bin/bash
 PREFIX ?= /usr/local
 IMAGE ?= run
-export LINK PYTHON QUICK
+export LINK PYTHON SNAPSHOT QUICK
 
 .PHONY: help build test lint image demo bench soak reproducible release install clean
 

@@ -1,13 +1,24 @@
 #!/bin/bash
 # Link the program statically: run/ frozen, CPython's libpython3.x.a, and an entry point of our own.
 #
-#   build/static/build.sh PYTHON WORK TARGET
+#   [SNAPSHOT=1] build/static/build.sh PYTHON WORK TARGET
 #
-# PYTHON is that of the build's virtual environment, WORK a folder for what is made on the way.
+# PYTHON is that of the build's virtual environment, WORK a folder for what is made on the way. With SNAPSHOT=1 the
+# interpreter is initialized once, here, instead of at each start: see snapshot.c. That is on trial.
 set -euo pipefail
 
 python=$1 work=$2 target=$3
 root=$(cd "$(dirname "$0")/../.." && pwd)
+. "$root/build/prerequisites.sh"
+
+snapshot=${SNAPSHOT:-0}
+case $("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') in
+    3.11 | 3.12) ;;
+    *) [ "$snapshot" = 0 ] || say "no snapshot: it is known to work with Python 3.11 and 3.12 only" && snapshot=0 ;;
+esac
+if [ "$snapshot" != 0 ] && [[ $(gcc -Wl,--version 2>/dev/null) != "GNU ld"* ]]; then
+    say "no snapshot: it takes the linker GNU ld" && snapshot=0
+fi
 
 # Column tables are for tracebacks, which no user sees; the hash seed makes the order of sets the same every time.
 export RUN_WORK=$work RUN_LINK=static PYTHONNODEBUGRANGES=1 PYTHONHASHSEED=0 PYTHONWARNINGS=ignore::SyntaxWarning
@@ -29,6 +40,7 @@ END
 cd "$root"
 flags=(-std=gnu11 -O2 -fno-pie -ffunction-sections -fdata-sections -Wall -Wextra -Werror "-I$include")
 flags+=(-Wno-deprecated-declarations) # newer Pythons deprecate functions that older ones have nothing else for
+[ "$snapshot" = 0 ] || flags+=(-DRUN_SNAPSHOT)
 objects=()
 compile() { # NAME SOURCE FLAG...
     gcc "${flags[@]}" "${@:3}" -c "$2" -o "$work/$1.o"
@@ -42,7 +54,27 @@ compile frozen "$work/generated/frozen.c"
 compile inittab "$work/generated/inittab.c"
 
 # The linker warns of functions (getpwnam, dlopen) that would load shared libraries; the program calls none of them.
-# shellcheck disable=SC2086
-gcc -static -no-pie -s -o "$work/run" "${objects[@]}" "$library" $libraries -lm \
-    -Wl,--entry=run_entry -Wl,--gc-sections -Wl,--build-id=none -Wl,--no-warnings -Wl,-Map="$work/run.map"
+link() { # TARGET FLAG...
+    # shellcheck disable=SC2086
+    gcc -static -no-pie -s -o "$1" "${objects[@]}" "$library" $libraries -lm \
+        -Wl,--entry=run_entry -Wl,--gc-sections -Wl,--build-id=none -Wl,--no-warnings -Wl,-Map="$1.map" "${@:2}"
+}
+
+if [ "$snapshot" = 0 ]; then
+    link "$work/run"
+else
+    compile snapshot build/static/snapshot.c
+    for function in malloc calloc realloc free pthread_self pthread_key_create; do
+        wrapped+=("-Wl,--wrap=$function")
+    done
+    link_mould() { # BYTES: with a heap of that size, for the program that makes the snapshot
+        link "$work/mould" "${wrapped[@]}" -Wl,-T,build/static/snapshot.ld -Wl,--defsym=snapshot_heap_size="$1"
+    }
+    link_mould $((32 << 20))
+    used=$("$work/mould" "$work/image")
+    link_mould "$used" # whole pages
+    "$work/mould" "$work/image" >/dev/null
+    objcopy --update-section .snapshot="$work/image" "$work/mould" "$work/run"
+    "$python" -E -s -B build/static/prove.py "$work/mould" "$work/image" "$work/run"
+fi
 install -D -m 0755 "$work/run" "$target"

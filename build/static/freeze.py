@@ -129,6 +129,7 @@ def collect(graph: Any, target: Path) -> tuple[list[tuple[str, Path, bool]], dic
 def write(graph: Any, target: Path) -> None:
     """Write frozen.c and inittab.c for what PyInstaller's analysis found into the folder target."""
     modules, in_c = collect(graph, target)
+    in_c["gc"] = None  # for gc.freeze(), which C code has no function for
     config = Path(sysconfig.get_config_var("LIBPL"), "config.c").read_text()
     (target / "frozen.c").write_text(frozen_source(modules))
     (target / "inittab.c").write_text(inittab_source(sorted(in_c), config))

@@ -8,8 +8,14 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "snapshot.h"
+
+#include "../../run/_start.h"
+
 #include <malloc.h>
 #include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -21,7 +27,7 @@ extern const struct _frozen run_frozen_modules[];
 PyMODINIT_FUNC PyInit__kernel(void);
 
 /* Say what went wrong, unless that would block, and end. */
-static _Noreturn void fail(const char *what)
+_Noreturn void fail(const char *what)
 {
     struct pollfd stderr_ready = {.fd = STDERR_FILENO, .events = POLLOUT};
     char line[512];
@@ -43,7 +49,11 @@ static void check(PyStatus status)
 /* CPython does not survive it when there is no memory for its core; so look first whether that much can be had. */
 static void check_memory(void)
 {
+#ifdef RUN_SNAPSHOT
+    enum { NEEDED = 512 * 1024 };
+#else
     enum { NEEDED = 4 * 1024 * 1024 }; /* bytes; it takes 3.3 MB */
+#endif
     void *memory = mmap(NULL, NEEDED, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
     if (memory == MAP_FAILED)
@@ -67,17 +77,9 @@ static void start_interpreter(void)
     config.site_import = 0;
     config.install_signal_handlers = 0;
     config.use_frozen_modules = 1;
+    config.use_hash_seed = 1; /* 0: the same in each process, as the snapshot is */
     check(Py_InitializeFromConfig(&config));
     PyConfig_Clear(&config);
-}
-
-/* What an import makes stays: to look for garbage in it would be in vain. */
-static PyObject *import_without_collections(const char *name)
-{
-    PyGC_Disable();
-    PyObject *module = PyImport_ImportModule(name);
-    PyGC_Enable();
-    return module;
 }
 
 /*
@@ -102,28 +104,35 @@ static int add_kernel_module(void)
     return module ? PyDict_SetItemString(PyImport_GetModuleDict(), "run._kernel", module) : -1;
 }
 
-/* An attribute of sys, which a later phase would have made; takes the reference. 0, or -1 with an exception set. */
-static int set_sys(const char *name, PyObject *value)
+/* sys.argv, which a later phase would have made. 0, or -1 with an exception set. */
+static int set_arguments(int argc, char **argv)
 {
-    int result = value ? PySys_SetObject(name, value) : -1;
+    PyObject *arguments = PyList_New(0);
 
-    Py_XDECREF(value);
-    return result;
-}
-
-/* The words of the command line, to the byte. NULL with an exception set. */
-static PyObject *words_of(int argc, char **argv)
-{
-    PyObject *words = PyList_New(0);
-
-    for (int i = 0; words && i < argc; i++) {
+    for (int i = 0; arguments && i < argc; i++) {
         PyObject *word = PyUnicode_DecodeUTF8(argv[i], (Py_ssize_t)strlen(argv[i]), "surrogateescape");
 
-        if (!word || PyList_Append(words, word) < 0)
-            Py_CLEAR(words);
+        if (!word || PyList_Append(arguments, word) < 0)
+            Py_CLEAR(arguments);
         Py_XDECREF(word);
     }
-    return words;
+    if (!arguments || PySys_SetObject("argv", arguments) < 0)
+        return -1;
+    Py_DECREF(arguments);
+    return 0;
+}
+
+/* An interpreter that finds nothing on disk, with the extension module. 0, or -1 with an exception set. */
+static int prepare(void)
+{
+    PyImport_FrozenModules = run_frozen_modules;
+    start_interpreter();
+
+    PyObject *path = PyList_New(0);
+    if (!path || PySys_SetObject("path", path) < 0)
+        return -1;
+    Py_DECREF(path);
+    return add_kernel_module();
 }
 
 /* The message of the exception that is set. */
@@ -139,18 +148,78 @@ static const char *exception_text(void)
     return text; /* the process ends: nothing is freed */
 }
 
+#ifdef RUN_SNAPSHOT
+
+/* Call a function of a module. Its result, or NULL with an exception set. */
+static PyObject *call(const char *module_name, const char *function)
+{
+    PyObject *module = PyImport_ImportModule(module_name);
+
+    return module ? PyObject_CallMethod(module, function, NULL) : NULL;
+}
+
+/* Do what each start would do in the same way, and write it down. */
+static _Noreturn void make_snapshot(const char *path)
+{
+    PyOS_sighandler_t handler = SIG_DFL;
+
+    for (int signum = 1; signum < NSIG; signum++)
+        PyOS_setsig(signum, handler);
+    snapshot_begin_building();
+    if (prepare() < 0)
+        fail(exception_text());
+    PyGC_Disable();
+    for (const struct _frozen *module = run_frozen_modules; module->name; module++) {
+        if (!PyImport_ImportModule(module->name))
+            fail(exception_text());
+    }
+    if (!call("run.warmup", "warm_up"))
+        fail(exception_text());
+    PyGC_Collect();
+    if (!call("gc", "freeze"))
+        fail(exception_text());
+    PyGC_Enable();
+    snapshot_write(path);
+}
+
+/* The interpreter is there. */
+static void begin(int argc, char **argv)
+{
+    if (!snapshot_is_taken()) {
+        if (argc != 2)
+            fail("this program makes a snapshot: give it a file to write to");
+        make_snapshot(argv[1]);
+    }
+    check_memory();
+    snapshot_resume();
+}
+
+#else
+
+/* Make the interpreter. */
+static void begin(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    check_memory();
+    if (prepare() < 0)
+        fail(exception_text());
+}
+
+#endif
+
 int main(int argc, char **argv)
 {
-    check_memory();
-    PyImport_FrozenModules = run_frozen_modules;
-    start_interpreter();
+    if (start_environment)
+        clearenv(); /* the command's variables are none of the interpreter's: _start.c keeps them */
+    begin(argc, argv);
 
-    if (set_sys("path", PyList_New(0)) == 0 && add_kernel_module() == 0) {
-        PyObject *module = import_without_collections("run.__main__");
+    /* What an import makes stays: to look for garbage in it would be in vain. */
+    PyGC_Disable();
+    PyObject *module = PyImport_ImportModule("run.__main__");
+    PyGC_Enable();
 
-        give_memory_back(); /* and only then the words, which may be long: what they take is given back, too */
-        if (module && set_sys("argv", words_of(argc, argv)) == 0)
-            PyObject_CallMethod(module, "main", NULL); /* does not return */
-    }
+    give_memory_back(); /* and only then the words, which may be long: what they take is given back, too */
+    if (module && set_arguments(argc, argv) == 0)
+        PyObject_CallMethod(module, "main", NULL); /* does not return */
     fail(exception_text());
 }

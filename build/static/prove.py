@@ -1,0 +1,285 @@
+"""Prove that the snapshot is sound, or say in one line why it is not. Used by build.sh; see snapshot.c for what it is.
+
+    prove.py MOULD IMAGE PROGRAM
+
+MOULD is the program that makes the snapshot, with its link map beside it (MOULD.map); IMAGE is what it has made, and
+PROGRAM the mould with the image in it. Nothing in the image may be of one process only: it is made again where all is
+different that a process can see, and has to be the same to the byte; and it may not point to what is outside.
+"""
+
+import ctypes
+import os
+import re
+import resource
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NoReturn
+
+from layout import Layout, Piece, layout_of, read_map
+
+WORD = 8  # bytes
+NOBODY = 65534
+ADDR_NO_RANDOMIZE = 0x0040000  # <sys/personality.h>
+CLONE_NEWUTS = 0x04000000  # <sched.h>
+FAR = range(0xFFF000000000, 1 << 48) if os.uname().machine == "aarch64" else range(0x7E0000000000, 1 << 47)
+"""Where the kernel puts the stack, mappings and the vdso; no text of eight bytes looks like that."""
+
+C_LIBRARY = re.compile(r"(^|/)(libc|libm|libm-[\d.]+|libmvec|libgcc|libgcc_eh|libdl|libpthread|librt|libutil)\.a\(")
+OWN_START = re.compile(r"(^|/)(crt\w*|start)\.o$")
+"""What is new in each process: the C library's variables, and _start.c's, which are set before main."""
+
+THREAD_STATE = re.compile(r"libpython[\d.]+\.a\(pystate\.o\)$")
+"""Python 3.12 keeps the current thread's state in thread-local storage; PyEval_RestoreThread() sets it."""
+
+
+class UnsoundError(Exception):
+    """Why the snapshot cannot be used, as what follows "the snapshot"."""
+
+
+def check_objects(pieces: Iterable[Piece], variable: Iterable[str], section: str) -> None:
+    """All variables of Python and of the program are in the section, none of the C library's is."""
+    for piece in pieces:
+        is_new = bool(C_LIBRARY.search(piece.object) or OWN_START.search(piece.object))
+        what = f"{piece.input} of {Path(piece.object).name}"
+        if piece.output == section and is_new:
+            raise UnsoundError(f"has in it what is new in each process: {what}")
+        is_thread_state = piece.output == ".tbss" and THREAD_STATE.search(piece.object)
+        if piece.output in variable and not is_new and not is_thread_state:
+            raise UnsoundError(f"lacks {what}, which the linker has put into {piece.output}: see snapshot.ld")
+
+
+def check_inside(section: range, layout: Layout, symbols: dict[str, int]) -> None:
+    """The interpreter's state and the heap are in the section, and nothing that start code writes to."""
+    for name in "_PyRuntime", "snapshot_heap":
+        if symbols.get(name) not in section:
+            raise UnsoundError(f"lacks {name}")
+    if not symbols["snapshot_heap"] < symbols["snapshot_heap_end"] <= section.stop:
+        raise UnsoundError("lacks the heap")
+    if not layout.slots:
+        raise UnsoundError(
+            "cannot be proved sound: readelf shows no IRELATIVE relocation, which any static program has"
+        )
+    for slot in layout.slots:
+        if slot in section:
+            raise UnsoundError(f"has in it the IRELATIVE slot {slot:#x}, which is set anew in each process")
+
+
+def check_pointers(image: bytes, start: int, forbidden: dict[str, range], where: Callable[[int], str]) -> None:
+    """No word of the image is an address in a forbidden range, each given by what is there."""
+    for index, word in enumerate(struct.unpack(f"<{len(image) // WORD}Q", image)):
+        for what, addresses in forbidden.items():
+            if word in addresses:
+                raise UnsoundError(f"points to {what}: {word:#x} {where(start + index * WORD)}")
+
+
+def describe(address: int, pieces: list[Piece], image: bytes, start: int) -> str:
+    """Where in the section an address is: of which object, and the text that is near."""
+    after = bisect_right([piece.addresses.start for piece in pieces], address)
+    piece = pieces[after - 1] if after else None
+    at = address - start
+    text = b" ".join(re.findall(rb"[ -~]{4,}", image[max(at - 128, 0) : at + 128])).decode()
+    place = f"{piece.input} of {Path(piece.object).name}" if piece and address in piece.addresses else "the heap"
+    return f"at {address:#x}, in {place}, near {text!r}"
+
+
+# What each does makes the process another; it may raise OSError where that is not permitted.
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def call(function: str, *arguments: object) -> None:
+    """Call a function of the C library that returns -1 when it fails."""
+    if getattr(libc, function)(*arguments) == -1:
+        raise OSError(ctypes.get_errno(), function)
+
+
+def be_nobody() -> None:
+    """Another user and group."""
+    os.setgroups([])
+    os.setgid(NOBODY)
+    os.setuid(NOBODY)
+
+
+def have_another_host_name() -> None:
+    """In a namespace of its own."""
+    call("unshare", CLONE_NEWUTS)
+    socket.sethostname("elsewhere")
+
+
+def have_a_small_stack() -> None:
+    """A limit on the stack also moves where the kernel maps other things."""
+    resource.setrlimit(resource.RLIMIT_STACK, (1 << 20, resource.getrlimit(resource.RLIMIT_STACK)[1]))
+
+
+def have_other_descriptors() -> None:
+    """No stdin; something else at the other end of what else is there; fewer allowed."""
+    os.close(0)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+
+def be_last_in_line() -> None:
+    """One processor, a low priority, another file mode creation mask, a session of its own, all signals ignored."""
+    os.sched_setaffinity(0, [max(os.sched_getaffinity(0))])
+    os.nice(5)
+    os.umask(0o777)
+    os.setsid()
+    for signum in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(signum, signal.SIG_IGN)
+
+
+def have_another_environment() -> None:
+    """A large one moves the stack; where C code looks at variables, it finds others."""
+    os.environ.clear()
+    os.environ.update(HOME="/elsewhere", TZ="Asia/Kolkata", LC_ALL="C", PYTHONHASHSEED="1", X="x" * 9999)
+
+
+CONDITIONS: dict[str, Callable[[], object]] = {
+    "once more": lambda: None,  # another pid, other addresses, later
+    "with another environment": have_another_environment,
+    "in another folder": lambda: os.chdir("/"),
+    "with a small stack": have_a_small_stack,
+    "without address randomization": lambda: call("personality", ADDR_NO_RANDOMIZE),
+    "by another user": be_nobody,
+    "on a host of another name": have_another_host_name,
+    "with other descriptors": have_other_descriptors,
+    "with other processors, priority, session and signals": be_last_in_line,
+}
+TAKES_RIGHTS = ("without address randomization", "by another user", "on a host of another name")
+"""What a container's rules, or not being root, may forbid: then the others have to do."""
+
+NOT_PERMITTED = 77  # the exit code of a process that could not change what it was to change
+
+
+def dump(mould: Path, condition: str) -> tuple[bytes, str]:
+    """What the mould makes, and its /proc/PID/maps meanwhile; or nothing where the condition is not permitted."""
+    program = os.open(mould, os.O_RDONLY | os.O_CLOEXEC)
+    read, write = os.pipe()
+    if condition == "by another user" and os.geteuid() == 0:
+        os.fchown(write, NOBODY, -1)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.set_inheritable(write, True)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            CONDITIONS[condition]()
+            os.execve(program, [condition, f"/proc/self/fd/{write}"], os.environ)
+        except OSError:
+            os._exit(NOT_PERMITTED)
+        finally:
+            os._exit(1)
+    os.close(write)
+    os.close(program)
+    with open(read, "rb") as pipe:
+        image = pipe.read(1)  # more than the pipe holds is to follow, so the mould waits
+        try:
+            maps = Path(f"/proc/{pid}/maps").read_text() if image else ""
+        except PermissionError:
+            maps = ""  # another user's
+        image += pipe.read()
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if status == NOT_PERMITTED and condition in TAKES_RIGHTS:
+        return b"", ""
+    if status:
+        raise UnsoundError(f"cannot be made {condition}: the mould ends with {status}")
+    return image, maps
+
+
+def check_same(image: bytes, other: bytes, condition: str, start: int, where: Callable[[int, bytes], str]) -> None:
+    """Two snapshots are the same to the byte."""
+    if image == other:
+        return
+    if len(image) != len(other):
+        raise UnsoundError(f"is another when it is made {condition}: {len(image)} bytes, {len(other)} bytes")
+    words = [struct.unpack(f"<{len(data) // WORD}Q", data) for data in (image, other)]
+    differ = [index for index, (one, two) in enumerate(zip(*words, strict=True)) if one != two]
+    at = differ[0] * WORD
+    raise UnsoundError(
+        f"is another when it is made {condition}: {len(differ)} words differ, the first {where(start + at, image)}, "
+        f"{image[at : at + WORD].hex()}, then {other[at : at + WORD].hex()}"
+    )
+
+
+def mappings(maps: str, own: Layout) -> dict[str, range]:
+    """What /proc/PID/maps shows outside of the program: the heap, the stack, the vdso and what is mapped by mmap(2)."""
+    last = max(s.addresses.stop for s in own.sections)
+    found = {}
+    for line in maps.splitlines():
+        addresses, *fields = line.split()
+        start, stop = (int(word, 16) for word in addresses.split("-"))
+        if start >= last:
+            found[fields[4] if len(fields) > 4 else f"mapped memory at {addresses}"] = range(start, stop)
+    return found
+
+
+def prove(mould: Path, image: bytes) -> None:
+    """Raise UnsoundError unless an image that this mould has made holds in any process."""
+    layout = layout_of(mould)
+    try:
+        section = layout.section(".snapshot")
+    except KeyError as error:
+        raise UnsoundError(f"is not in the program: it has no section {error}") from None
+    start = section.addresses.start
+    pieces, symbols = read_map(mould.with_name(mould.name + ".map").read_text())
+    outside = [other for other in layout.variable() if other is not section]
+    check_inside(section.addresses, layout, symbols)
+    check_objects(pieces, {other.name for other in outside}, section.name)
+    inside = sorted((p for p in pieces if p.output == section.name), key=lambda piece: piece.addresses.start)
+
+    def where(address: int, data: bytes = image) -> str:
+        return describe(address, inside, data, start)
+
+    if len(image) != len(section.addresses):
+        raise UnsoundError(f"has {len(image)} bytes, its section {len(section.addresses)}")
+    forbidden = {f"{other.name}, which is not in it": other.addresses for other in outside}
+    check_pointers(image, start, forbidden | {"memory of the process that made it": FAR}, where)
+    heaps = set()
+    began = int(time.time())
+    for condition in CONDITIONS:
+        if condition == list(CONDITIONS)[-1] and int(time.time()) == began:
+            time.sleep(began + 1 - time.time())  # so that a clock of whole seconds has gone on
+        other, maps = dump(mould, condition)
+        if other:
+            mapped = mappings(maps, layout)
+            heaps.add(mapped.pop("[heap]", range(0)))
+            check_pointers(other, start, mapped, where)
+            check_same(image, other, condition, start, where)
+    if len(heaps - {range(0)}) == 1:  # otherwise a pointer into it would have been another each time
+        check_pointers(image, start, {"the C library's heap": max(heaps, key=len)}, where)
+
+
+def check_program(mould: Path, image: bytes, program: Path) -> None:
+    """The program is the mould with the image, and begins with that; the mould does not."""
+    layout = layout_of(program)
+    section = layout.section(".snapshot")
+    expected = bytearray(mould.read_bytes())
+    expected[section.offset : section.offset + len(image)] = image
+    if layout != layout_of(mould) or program.read_bytes() != expected:
+        raise UnsoundError("is not in the program: objcopy has done something else")
+    for path, expected_code in (mould, 125), (program, 0):
+        words = [str(path), "-q", str(program), "-v"]
+        result = subprocess.run(words, capture_output=True, env={}, check=False)
+        if result.returncode != expected_code:
+            raise UnsoundError(
+                f"is not what a start begins with: {path.name} ends with {result.returncode}: {result.stderr!r}"
+            )
+
+
+def main() -> NoReturn:
+    """Exit with 0, or with 1 and one line that says why the build cannot go on."""
+    mould, image, program = map(Path, sys.argv[1:])
+    try:
+        prove(mould, image.read_bytes())
+        check_program(mould, image.read_bytes(), program)
+    except UnsoundError as error:
+        sys.exit(f"build: the snapshot {error}")
+    sys.exit()
+
+
+if __name__ == "__main__":
+    main()
