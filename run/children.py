@@ -5,7 +5,7 @@ import posix
 from run import _kernel
 from run.policy import Recipients
 
-ALL = -1
+EVERY_PROCESS = -1
 """All processes of the pid namespace, as a target of kill(2)."""
 
 WALL = 0x40000000
@@ -280,7 +280,7 @@ def gone(groups: set[int]) -> list[int]:
 def everybody(main_group: int) -> list[int]:
     """Whom a signal goes to where the children cannot be listed: all of PID 1's namespace, or else the main group."""
     if posix.getpid() == 1:
-        return [ALL]
+        return [EVERY_PROCESS]
     return [-main_group] if _has_child_in(main_group) else []
 
 
@@ -305,7 +305,7 @@ class Names:
         """Add a target of kill(2)."""
         if len(self._names) == SHOWN:
             self._more += 1
-        elif target == ALL:
+        elif target == EVERY_PROCESS:
             self._names.append("all processes")
         else:
             self._names.append(f"group {-target}" if target < 0 else f"pid {target}")

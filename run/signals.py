@@ -30,11 +30,11 @@ def signal_set(*signums: int) -> int:
     return members
 
 
-ALL = (1 << RTMAX) - 1
-FAULTS = signal_set(SEGV, BUS, FPE, ILL, TRAP, SYS, ABRT)
+ALL_SIGNALS = (1 << RTMAX) - 1
+FAULT_SIGNALS = signal_set(SEGV, BUS, FPE, ILL, TRAP, SYS, ABRT)
 TERMINAL_STOPS = signal_set(TSTP, TTIN, TTOU)
 
-FORWARDED = ALL & ~FAULTS & ~TERMINAL_STOPS & ~signal_set(KILL, STOP, CHLD, PIPE)
+FORWARDED = ALL_SIGNALS & ~FAULT_SIGNALS & ~TERMINAL_STOPS & ~signal_set(KILL, STOP, CHLD, PIPE)
 """What is passed on: every signal that can be caught, with the exceptions of the contract, "Signals"."""
 
 

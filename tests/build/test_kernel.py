@@ -8,9 +8,9 @@ import pytest
 from extension import Extension, spawn_code
 from harness import DEADLINE, state, wait_until
 
-from run.signals import ALL, FAULTS, RTMAX, signal_set
+from run.signals import ALL_SIGNALS, FAULT_SIGNALS, RTMAX, signal_set
 
-CATCHABLE = ALL & ~signal_set(signal.SIGKILL, signal.SIGSTOP)
+CATCHABLE = ALL_SIGNALS & ~signal_set(signal.SIGKILL, signal.SIGSTOP)
 LIBRARY_SIGNALS = signal_set(32, 33)
 """Those that the C library keeps for itself, and leaves out of its own signal sets."""
 
@@ -27,13 +27,13 @@ def block(*signums: int) -> None:
 
 
 def test_what_is_blocked_is_all_but_the_faults(extension: Extension) -> None:
-    assert extension.value("print(_kernel.BLOCKED)") == ALL & ~FAULTS
+    assert extension.value("print(_kernel.BLOCKED)") == ALL_SIGNALS & ~FAULT_SIGNALS
 
 
 def test_loading_blocks_all_but_the_faults_and_keeps_what_was_blocked(extension: Extension) -> None:
     for given in ((), (signal.SIGUSR1, signal.SIGSEGV, signal.SIGRTMIN + 6)):
         found = extension.value(f"print({BLOCKED_NOW})", preexec_fn=lambda given=given: block(*given))
-        assert found == ((ALL & ~FAULTS) & CATCHABLE) | signal_set(*given)
+        assert found == ((ALL_SIGNALS & ~FAULT_SIGNALS) & CATCHABLE) | signal_set(*given)
 
 
 def test_started_with_has_the_mask_from_before_loading(extension: Extension) -> None:
@@ -106,7 +106,7 @@ print((returned == old, now, _kernel.set_mask(0)))
 
 
 def test_set_mask_leaves_out_what_cannot_be_blocked(extension: Extension) -> None:
-    assert extension.value(f"_kernel.set_mask({ALL}); print(_kernel.set_mask({ALL}))") == CATCHABLE
+    assert extension.value(f"_kernel.set_mask({ALL_SIGNALS}); print(_kernel.set_mask({ALL_SIGNALS}))") == CATCHABLE
 
 
 @pytest.mark.parametrize(
@@ -168,12 +168,12 @@ def test_set_ignored_refuses_wrong_arguments(extension: Extension, arguments: st
 
 def test_wait_signal_takes_every_signal_that_can_be_blocked(extension: Extension) -> None:
     code = f"""
-_kernel.set_mask({ALL})
+_kernel.set_mask({ALL_SIGNALS})
 found = []
 for signum in range(1, 65):
     if {CATCHABLE} >> (signum - 1) & 1:
         os.kill(os.getpid(), signum)
-        found.append(_kernel.wait_signal({ALL}, 0))
+        found.append(_kernel.wait_signal({ALL_SIGNALS}, 0))
 print((found, os.getpid()))
 """
     found, pid = extension.value(code)
@@ -228,7 +228,9 @@ print((events, time.monotonic() - begin))
 
 
 def test_wait_signal_without_timeout_sleeps_until_the_signal_comes(extension: Extension) -> None:
-    with extension.start(f"print('ready', flush=True); print(_kernel.wait_signal({ALL & ~FAULTS}, None))") as process:
+    with extension.start(
+        f"print('ready', flush=True); print(_kernel.wait_signal({ALL_SIGNALS & ~FAULT_SIGNALS}, None))"
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         wait_until(lambda: state(process.pid) == "S", "it sleeps")

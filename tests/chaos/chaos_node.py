@@ -12,8 +12,8 @@ STOPS = (STOP, *TERMINAL_STOPS)
 HARMLESS = (CHLD, CONT, signal.SIGURG, signal.SIGWINCH)
 """The default action of these is to ignore them: signal(7)."""
 
-FAULTS = tuple(getattr(signal, f"SIG{name}") for name in ("SEGV", "BUS", "FPE", "ILL", "TRAP", "SYS", "ABRT"))
-NOT_FORWARDED = (*FAULTS, *TERMINAL_STOPS, CHLD, signal.SIGPIPE)
+FAULT_SIGNALS = tuple(getattr(signal, f"SIG{name}") for name in ("SEGV", "BUS", "FPE", "ILL", "TRAP", "SYS", "ABRT"))
+NOT_FORWARDED = (*FAULT_SIGNALS, *TERMINAL_STOPS, CHLD, signal.SIGPIPE)
 FIRST_REAL_TIME = 32
 
 IGNORE, CATCH = -1, -2

@@ -82,7 +82,7 @@ def test_an_empty_list_of_arguments(start: Starter, binary: str, tmp_path: Path)
     assert ONE_ERROR.fullmatch(log)
 
 
-FAULTS = [
+FAILING_CALLS = [
     "prctl:error=EINVAL:when=1",
     "close_range:error=ENOSYS",
     "openat,open:error=EMFILE:when=1+",
@@ -105,7 +105,7 @@ def injected(fault: str, trace: Path) -> list[str]:
     return ["-o", str(trace), "-e", f"trace={calls}", "-e", f"inject={calls}:{fault.partition(':')[2]}"]
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", FAILING_CALLS)
 def test_a_system_call_that_fails_is_no_traceback_and_no_hang(
     binary: str, is_bundle: bool, tmp_path: Path, fault: str
 ) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from harness import Started, Starter, alive, children, state, status, wait_until
-from recording import RECORD, RECORDER, got, wait_got, wait_ready
+from signal_notes import RECORD, RECORDER, got, wait_got, wait_ready
 
 MARKER = 64
 """Of all pending signals it is taken last."""

@@ -5,7 +5,7 @@ import resource
 import signal
 
 from harness import Starter
-from recording import RECORDER, got, wait_got, wait_ready
+from signal_notes import RECORDER, got, wait_got, wait_ready
 
 XCPU = signal.SIGXCPU
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from harness import DEADLINE, Started, Starter, alive, are_blocked_by_run, children, signals, state, status, wait_until
-from recording import RECORD, RECORDER, got, wait_got, wait_ready
+from signal_notes import RECORD, RECORDER, got, wait_got, wait_ready
 
 RTMIN_3 = signal.SIGRTMIN + 3
 

@@ -69,8 +69,8 @@ def test_the_sets_are_those_of_spec_md() -> None:
     every = set(range(1, 65))
     faults = signal_numbers(by_name("SEGV", "BUS", "FPE", "ILL", "TRAP", "SYS", "ABRT"))
     stops = signal_numbers(by_name("TSTP", "TTIN", "TTOU"))
-    assert signal_numbers(signals.ALL) == every
-    assert signal_numbers(signals.FAULTS) == faults
+    assert signal_numbers(signals.ALL_SIGNALS) == every
+    assert signal_numbers(signals.FAULT_SIGNALS) == faults
     assert signal_numbers(signals.TERMINAL_STOPS) == stops
     not_passed_on = {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGPIPE}
     assert signal_numbers(signals.FORWARDED) == every - faults - stops - not_passed_on
@@ -80,7 +80,7 @@ def test_the_sets_are_those_of_spec_md() -> None:
 def test_a_set_contains_what_it_was_made_of(number: int) -> None:
     assert signal_numbers(signals.signal_set(number)) == {number}
     assert signals.contains(signals.signal_set(number, 1), number)
-    assert not signals.contains(signals.ALL & ~signals.signal_set(number), number)
+    assert not signals.contains(signals.ALL_SIGNALS & ~signals.signal_set(number), number)
 
 
 def test_the_empty_set_contains_nothing() -> None:

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 from harness import Started, Starter, alive, children, state, wait_until
-from recording import FAULTS, FORWARDED, RECORD, RECORDER, got, wait_got, wait_ready
+from signal_notes import FAULT_SIGNALS, FORWARDED, RECORD, RECORDER, got, wait_got, wait_ready
 
 MARKER = 64
 """Of all pending signals it is taken last, so what was sent before it has been dealt with when it arrives."""
@@ -44,7 +44,7 @@ def test_child_pipe_and_the_terminal_stops_are_not_forwarded_and_do_no_harm(star
     wait_until(lambda: state(started.pid) == "S", "run waits again")
 
 
-@pytest.mark.parametrize("fault", sorted(FAULTS))
+@pytest.mark.parametrize("fault", sorted(FAULT_SIGNALS))
 def test_a_fault_sent_to_PID_1_is_not_forwarded_and_does_no_harm(start: Starter, fault: int) -> None:
     started = start(*RECORDER, "main", pid_1=True)
     wait_ready(started, "main")

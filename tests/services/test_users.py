@@ -167,7 +167,7 @@ def test_a_missing_database_is_empty_and_what_is_no_file_is_an_error(tmp_path: P
 
 
 USER = User(5, 6, (6,), b"/", b"x")
-ALL = 1 << users.CAP_KILL | 1 << users.CAP_SETGID | 1 << users.CAP_SETUID
+ALL_CAPABILITIES = 1 << users.CAP_KILL | 1 << users.CAP_SETGID | 1 << users.CAP_SETUID
 
 
 def test_the_ids_that_run_already_has_take_nothing() -> None:
@@ -178,8 +178,8 @@ def test_the_ids_that_run_already_has_take_nothing() -> None:
 
 @pytest.mark.parametrize("missing", ["CAP_KILL", "CAP_SETGID", "CAP_SETUID"])
 def test_another_user_takes_each_of_three_capabilities(missing: str) -> None:
-    assert refusal(USER, 0, 0, ALL) is None
-    reason = refusal(USER, 0, 0, ALL & ~(1 << getattr(users, missing)))
+    assert refusal(USER, 0, 0, ALL_CAPABILITIES) is None
+    reason = refusal(USER, 0, 0, ALL_CAPABILITIES & ~(1 << getattr(users, missing)))
     assert reason is not None
     assert missing in reason
 

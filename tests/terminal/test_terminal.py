@@ -9,7 +9,7 @@ import termios
 from pathlib import Path
 
 from harness import DEADLINE, Starter, alive, children, state, wait_until
-from recording import RECORDER
+from signal_notes import RECORDER
 from terminal_session import (
     END_OF_FILE,
     INTERRUPT,

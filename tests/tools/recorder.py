@@ -1,4 +1,4 @@
-"""A command of the tests that writes down each signal it gets; recording.py reads the notes.
+"""A command of the tests that writes down each signal it gets; signal_notes.py reads the notes.
 
 `recorder.py NAME [GROUP]` blocks every signal, joins the process group if one is given, prints `NAME ready PID`, and
 then `NAME got NUMBER` for each signal that is delivered, queued real-time signals one by one. Only KILL ends it, or

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from harness import Started, wait_until
 
-FAULTS = {4, 5, 6, 7, 8, 11, 31}  # ILL, TRAP, ABRT, BUS, FPE, SEGV, SYS
-FORWARDED = sorted(set(range(1, 65)) - FAULTS - {9, 19} - {17, 13, 20, 21, 22})
+FAULT_SIGNALS = {4, 5, 6, 7, 8, 11, 31}  # ILL, TRAP, ABRT, BUS, FPE, SEGV, SYS
+FORWARDED = sorted(set(range(1, 65)) - FAULT_SIGNALS - {9, 19} - {17, 13, 20, 21, 22})
 """All but KILL and STOP, which nobody catches, and the contract's exceptions: CHLD, PIPE, TSTP, TTIN, TTOU, faults."""
 
 RECORDER = [sys.executable, "-I", "-S", str(Path(__file__).with_name("recorder.py"))]
