@@ -1,7 +1,3 @@
-"""run: start a command, wait for it and all its descendants, and end with the worst exit code.
-
-The modules import `posix`, which nearly all that `os` offers comes from: the abstract classes that `os` adds cost each
-start more than a millisecond.
-"""
+"""run: start a command or many services, wait for them and all their descendants, and end with the worst exit code."""
 
 VERSION = "0.2.0"

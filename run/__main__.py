@@ -2,14 +2,15 @@
 
 from run import _kernel  # noqa: F401  # isort: skip  # loading it blocks signals, where nothing did before
 
-import posix
+import os
 import sys
 
 from run import VERSION
 from run.cli import USAGE, Options, UsageError
-from run.command import CANNOT_RUN
 from run.log import Log
-from run.reaper import Reaper, RunError
+from run.loop import RunError
+from run.one.command import Command
+from run.start import CANNOT_RUN
 
 STDOUT = 1
 
@@ -28,7 +29,7 @@ def run(argv: list[str]) -> int:
         for given, letter in ((options.daemon, "d"), (options.grace, "t")):
             if given:
                 log.warn(f"option '-{letter}' has no effect without -s, and is ignored")
-    return Reaper(options, log).run()
+    return Command(options, log).run()
 
 
 def show(text: str) -> int:
@@ -36,14 +37,14 @@ def show(text: str) -> int:
     rest = text.encode()
     try:
         while rest:
-            rest = rest[posix.write(STDOUT, rest) :]
+            rest = rest[os.write(STDOUT, rest) :]
     except OSError as error:
         raise RunError(f"cannot write to standard output: {error.strerror}") from None
     return 0
 
 
 def main() -> None:
-    """Never return, and show no traceback: posix._exit(), since nothing is left that a tear-down could be good for."""
+    """Never return, and show no traceback: os._exit(), since nothing is left that a tear-down could be good for."""
     code = CANNOT_RUN
     try:
         code = run(sys.argv)
@@ -54,7 +55,7 @@ def main() -> None:
     except BaseException as error:
         Log().error(f"internal error: {type(error).__name__}: {error}")
     finally:
-        posix._exit(code)
+        os._exit(code)
 
 
 if __name__ == "__main__":

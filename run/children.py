@@ -1,9 +1,9 @@
 """The processes whose parent is `run`: which they are, reaping them, and sending them signals."""
 
-import posix
+import os
 
 from run import _kernel
-from run.policy import Recipients
+from run.recipients import Recipients
 
 EVERY_PROCESS = -1
 """All processes of the pid namespace, as a target of kill(2)."""
@@ -20,14 +20,14 @@ _buffer = bytearray(4096)
 
 def _read(path: str) -> bytes:
     """Read a file under /proc, which may come in parts. Raises OSError."""
-    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         content = b""
-        while count := posix.readv(fd, [_buffer]):
+        while count := os.readv(fd, [_buffer]):
             content += _buffer[:count]
         return content
     finally:
-        posix.close(fd)
+        os.close(fd)
 
 
 def _proc_is_ours() -> bool:
@@ -37,14 +37,14 @@ def _proc_is_ours() -> bool:
     """
     _, found, rest = _read("/proc/self/status").partition(b"\nNSpid:")
     if not found:
-        return posix.readlink("/proc/self") == str(posix.getpid())
-    return rest.partition(b"\n")[0].split() == [b"%d" % posix.getpid()]
+        return os.readlink("/proc/self") == str(os.getpid())
+    return rest.partition(b"\n")[0].split() == [b"%d" % os.getpid()]
 
 
 def group_of(pid: int) -> int:
     """The process group of a child, or its own number where the kernel does not tell. Raises ProcessLookupError."""
     try:
-        return posix.getpgid(pid)
+        return os.getpgid(pid)
     except ProcessLookupError:
         raise
     except OSError:  # a security module may refuse it
@@ -53,7 +53,7 @@ def group_of(pid: int) -> int:
 
 def _add(found: Recipients, pid: int) -> None:
     try:
-        group = posix.getpgid(pid)
+        group = os.getpgid(pid)
     except ProcessLookupError:
         return
     except OSError:
@@ -66,7 +66,7 @@ def moved(found: Recipients) -> dict[int, int]:
     moved = {}
     for pid, group in found.members.items():
         try:
-            now = posix.getpgid(pid)
+            now = os.getpgid(pid)
         except OSError:
             continue
         if now != group:
@@ -76,8 +76,8 @@ def moved(found: Recipients) -> dict[int, int]:
 
 def _scan_for_children(found: Recipients) -> None:
     """Find the children by every process's parent, on a kernel without CONFIG_PROC_CHILDREN. Raises OSError."""
-    me = b"%d" % posix.getpid()
-    for name in posix.listdir("/proc"):
+    me = b"%d" % os.getpid()
+    for name in os.listdir("/proc"):
         if name.isdigit():
             try:
                 parent = _stat(int(name))[1]
@@ -93,22 +93,22 @@ def _read_children(found: Recipients) -> None:
     Source: /proc/pid/task/tid/children of proc(5). It may miss some while others go away, but only `run` itself, by
     reaping, makes a child of its own go away.
     """
-    fd = posix.open("/proc/thread-self/children", posix.O_RDONLY | posix.O_CLOEXEC)
+    fd = os.open("/proc/thread-self/children", os.O_RDONLY | os.O_CLOEXEC)
     try:
         begun = b""  # a number that goes on in what is read next
-        while count := posix.readv(fd, [_buffer]):
+        while count := os.readv(fd, [_buffer]):
             *whole, begun = (begun + _buffer[:count]).split(b" ")
             for number in whole:
                 _add(found, int(number))
         if begun:
             _add(found, int(begun))
     finally:
-        posix.close(fd)
+        os.close(fd)
 
 
 def not_as_group() -> set[int]:
     """The process groups whose members get a signal alone."""
-    return {posix.getpgrp(), 0}
+    return {os.getpgrp(), 0}
 
 
 def find_recipients() -> Recipients | None:
@@ -127,21 +127,13 @@ def find_recipients() -> Recipients | None:
         return None
 
 
-def open_fds() -> list[int]:
-    """The open file descriptors of `run` itself, or none where /proc does not tell."""
-    try:
-        return [int(name) for name in posix.listdir("/proc/self/fd")]
-    except OSError:
-        return []
-
-
 def reap() -> tuple[int, int] | None:
     """Collect what has happened to one child, without waiting: its pid and wait status, or None if nothing has.
 
     Stopped children are reported too, and those whose exit signal is not CHLD (WUNTRACED, __WALL of waitpid(2)). Raises
     ChildProcessError once no child is left.
     """
-    pid, status = posix.waitpid(-1, posix.WNOHANG | posix.WUNTRACED | WALL)
+    pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED | WALL)
     return (pid, status) if pid else None
 
 
@@ -150,9 +142,9 @@ def next_to_reap() -> tuple[int, bool] | None:
 
     Source: WNOWAIT of waitid(2). Raises as reap().
     """
-    options = posix.WEXITED | posix.WSTOPPED | posix.WNOHANG | posix.WNOWAIT | WALL
-    result = posix.waitid(posix.P_ALL, 0, options)
-    return (result.si_pid, result.si_code == posix.CLD_EXITED and result.si_status == 0) if result else None
+    options = os.WEXITED | os.WSTOPPED | os.WNOHANG | os.WNOWAIT | WALL
+    result = os.waitid(os.P_ALL, 0, options)
+    return (result.si_pid, result.si_code == os.CLD_EXITED and result.si_status == 0) if result else None
 
 
 def from_before() -> set[int]:
@@ -161,7 +153,7 @@ def from_before() -> set[int]:
     {-1} where /proc does not tell.
     """
     try:
-        posix.waitid(posix.P_ALL, 0, posix.WEXITED | posix.WNOHANG | posix.WNOWAIT | WALL)
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT | WALL)
         found = find_recipients()
     except (OSError, MemoryError):
         return set()
@@ -170,14 +162,14 @@ def from_before() -> set[int]:
 
 def reap_one(pid: int) -> tuple[int, int] | None:
     """The same as reap() for this child."""
-    pid, status = posix.waitpid(pid, posix.WNOHANG | posix.WUNTRACED | WALL)
+    pid, status = os.waitpid(pid, os.WNOHANG | os.WUNTRACED | WALL)
     return (pid, status) if pid else None
 
 
 def leads_session(pid: int) -> bool:
     """Whether a child, ended or not, but not reaped yet, leads a session."""
     try:
-        return posix.getsid(pid) == pid
+        return os.getsid(pid) == pid
     except OSError:
         return False
 
@@ -188,7 +180,7 @@ def session_lives(leader: int) -> bool:
     Mostly it is in the session's first process group, which the kernel tells without a list of all children: waitid(2).
     """
     try:
-        if posix.waitid(posix.P_PGID, leader, posix.WEXITED | posix.WNOHANG | posix.WNOWAIT | WALL) is None:
+        if os.waitid(os.P_PGID, leader, os.WEXITED | os.WNOHANG | os.WNOWAIT | WALL) is None:
             return True
     except OSError:
         pass
@@ -201,7 +193,7 @@ def session_lives(leader: int) -> bool:
 
 def _is_in_session(pid: int, session: int) -> bool:
     try:
-        return posix.getsid(pid) == session and _stat(pid)[0] not in (b"Z", b"X")
+        return os.getsid(pid) == session and _stat(pid)[0] not in (b"Z", b"X")
     except OSError:
         return False
 
@@ -213,8 +205,8 @@ def is_of_an_outer_session(pid: int) -> bool:
     is not meant.
     """
     try:
-        session = posix.getsid(pid)
-        if session == posix.getsid(0):
+        session = os.getsid(pid)
+        if session == os.getsid(0):
             return False
         if session == 0:
             return True
@@ -252,12 +244,12 @@ def job_groups() -> set[int]:
     found = find_recipients()
     if found is None:
         return set()
-    session = posix.getsid(0)
+    session = os.getsid(0)
     groups: set[int] = set()
     stopped: set[int] = set()
     for pid, group in found.members.items():
         try:
-            if posix.getsid(pid) == session:
+            if os.getsid(pid) == session:
                 (stopped if _stat(pid)[0] == b"T" else groups).add(group)
         except OSError:
             continue
@@ -269,7 +261,7 @@ def gone(groups: set[int]) -> list[int]:
     missing = []
     for group in groups:
         try:
-            posix.killpg(group, 0)
+            os.killpg(group, 0)
         except ProcessLookupError:
             missing.append(group)
         except OSError:
@@ -279,7 +271,7 @@ def gone(groups: set[int]) -> list[int]:
 
 def everybody(main_group: int) -> list[int]:
     """Whom a signal goes to where the children cannot be listed: all of PID 1's namespace, or else the main group."""
-    if posix.getpid() == 1:
+    if os.getpid() == 1:
         return [EVERY_PROCESS]
     return [-main_group] if _has_child_in(main_group) else []
 
@@ -287,7 +279,7 @@ def everybody(main_group: int) -> list[int]:
 def _has_child_in(group: int) -> bool:
     """Whether a child is in this process group. If not, its number may stand for another group by now: waitid(2)."""
     try:
-        posix.waitid(posix.P_PGID, group, posix.WEXITED | posix.WNOHANG | posix.WNOWAIT)
+        os.waitid(os.P_PGID, group, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         return False
     return True
@@ -331,7 +323,7 @@ def _only_process_of(target: int, found: Recipients | None) -> int:
     if len(members) != 1:
         return 0
     try:
-        tasks = posix.listdir(f"/proc/{members[0]}/task")
+        tasks = os.listdir(f"/proc/{members[0]}/task")
         childless = not any(_read(f"/proc/{members[0]}/task/{task}/children") for task in tasks)
     except OSError:
         return 0
@@ -366,4 +358,4 @@ class Delivery:
         if self._queued and one:
             _kernel.queue_signal(one, self.signum, *self._queued)
         else:
-            posix.kill(target, self.signum)
+            os.kill(target, self.signum)

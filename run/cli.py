@@ -4,8 +4,8 @@ import sys
 
 from docopt import DocoptExit, TokenStream, formal_usage, parse_argv, parse_defaults, parse_pattern, printable_usage
 
-from run.log import printable
 from run.signals import SENDABLE
+from run.text import printable
 
 USAGE = """\
 Usage:

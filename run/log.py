@@ -4,40 +4,14 @@ Source: contract, "Log". A line that cannot be written at once is dropped.
 """
 
 import errno
-import posix
-from _stat import S_ISCHR, S_ISFIFO, S_ISREG
+import os
+from stat import S_ISCHR, S_ISFIFO, S_ISREG
 
-STDERR = 2
-LONGEST = 4096
-"""Bytes in a line: PIPE_BUF of pipe(7), up to which a write is not mixed with those of others."""
+from run.descriptors import STDERR
+from run.text import LONGEST
 
 RWF_NOWAIT = 8
 """Fail with EAGAIN rather than block: pwritev2(2)."""
-
-
-def printable(word: bytes) -> str:
-    """A word of the command line as it may stand in a line of the log: no control character, no newline."""
-    text = word.decode("utf-8", "surrogateescape")
-    return text if text.isprintable() else "".join(_escaped(c) for c in text)
-
-
-def shown(words: list[bytes]) -> str:
-    """The words of a command line as they may stand in a line of the log: not more of them than a line holds."""
-    parts: list[str] = []
-    left = LONGEST
-    for word in words:
-        if left <= 0:
-            break
-        parts.append(printable(word[:LONGEST]))
-        left -= len(parts[-1]) + 1
-    return " ".join(parts)
-
-
-def _escaped(character: str) -> str:
-    """A character as it may stand in the log; one that stands for a byte that is not UTF-8 (PEP 383) as that byte."""
-    if 0xDC80 <= ord(character) <= 0xDCFF:
-        return f"\\x{ord(character) - 0xDC00:02x}"
-    return character if character.isprintable() else ascii(character)[1:-1]
 
 
 class Log:
@@ -49,6 +23,7 @@ class Log:
         self._fd: int | None = None
         self._opened = False
         self._was_cut = False
+        self._complaints: set[str] = set()
 
     @property
     def fd(self) -> int | None:
@@ -74,6 +49,12 @@ class Log:
         """Say why `run` or the command cannot start, or fails."""
         self._write("error", message)
 
+    def complain(self, message: str) -> None:
+        """Say what has failed and does not end `run`: once, since it may fail again and again."""
+        if message not in self._complaints:
+            self._complaints.add(message)
+            self.error(f"{message}; going on as well as possible")
+
     def _write(self, level: str, message: str) -> None:
         line = f"run: [{level}] {message}\n".encode()
         if len(line) > LONGEST:
@@ -85,7 +66,7 @@ class Log:
         if self._was_cut:
             line = b"\n" + line
         try:
-            written = _write_unblocking(line) if self._fd is None else posix.write(self._fd, line)
+            written = _write_unblocking(line) if self._fd is None else os.write(self._fd, line)
         except OSError:
             return  # closed, broken, full or not being read: the line is dropped
         if written:
@@ -100,7 +81,7 @@ def _open_unblocking() -> int | None:
     socket, or a stderr that may not be opened again, has to do without: None.
     """
     try:
-        if not (S_ISFIFO(mode := posix.fstat(STDERR).st_mode) or S_ISCHR(mode)):
+        if not (S_ISFIFO(mode := os.fstat(STDERR).st_mode) or S_ISCHR(mode)):
             return None
     except OSError:
         return None
@@ -114,7 +95,7 @@ def _open_unblocking() -> int | None:
 
 def _opened_anew(path: bytes) -> int | None:
     try:
-        return posix.open(path, posix.O_WRONLY | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC)
+        return os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
         return None
 
@@ -122,7 +103,7 @@ def _opened_anew(path: bytes) -> int | None:
 def _is_controlling_terminal(fd: int) -> bool:
     """Whether this is the terminal that /dev/tty stands for: tcgetpgrp(3) fails for any other."""
     try:
-        posix.tcgetpgrp(fd)
+        os.tcgetpgrp(fd)
     except OSError:
         return False
     return True
@@ -134,21 +115,21 @@ def _above_stderr(fd: int) -> int | None:
     try:
         while fd <= STDERR:
             taken.append(fd)
-            fd = posix.dup(fd)
+            fd = os.dup(fd)
         return fd
     except OSError:
         return None
     finally:
         for low in taken:
-            posix.close(low)
+            os.close(low)
 
 
 def _write_unblocking(line: bytes) -> int:
     """Write to stderr itself unless it would block; return how much. Raises OSError when the line is to be dropped."""
-    if S_ISREG(posix.fstat(STDERR).st_mode):
-        return posix.write(STDERR, line)
+    if S_ISREG(os.fstat(STDERR).st_mode):
+        return os.write(STDERR, line)
     try:
-        return posix.pwritev(STDERR, [line], -1, RWF_NOWAIT)
+        return os.pwritev(STDERR, [line], -1, RWF_NOWAIT)
     except OSError as error:
         if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
             raise

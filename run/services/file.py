@@ -3,7 +3,7 @@
 Source: contract, "The file". tomllib knows the line of a syntax error only; other errors name the service and the key.
 """
 
-import posix
+import os
 import re
 from collections.abc import Callable
 from stat import S_ISREG
@@ -74,16 +74,16 @@ def load(path: bytes) -> tuple[File | None, list[str]]:
 def read(path: bytes) -> bytes:
     """The bytes of a file. Never waits, whatever it is; raises FileError."""
     try:
-        fd = posix.open(path, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_CLOEXEC | posix.O_NOCTTY)
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except OSError as error:
         raise FileError(f"cannot be read: {error.strerror}") from None
     except ValueError:
         raise FileError("cannot be read: there is a NUL in its name") from None
     try:
-        if not S_ISREG(posix.fstat(fd).st_mode):
+        if not S_ISREG(os.fstat(fd).st_mode):
             raise FileError("cannot be read: a regular file is accepted")
         content = bytearray()
-        while part := posix.read(fd, LARGEST):
+        while part := os.read(fd, LARGEST):
             content += part
             if len(content) > LARGEST:
                 raise FileError(f"is too large: at most {LARGEST >> 20} MiB is accepted")
@@ -91,7 +91,7 @@ def read(path: bytes) -> bytes:
     except OSError as error:
         raise FileError(f"cannot be read: {error.strerror}") from None
     finally:
-        posix.close(fd)
+        os.close(fd)
 
 
 def parse(content: bytes, name: str) -> tuple[File, list[str]]:

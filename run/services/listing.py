@@ -6,11 +6,11 @@ Only what differs from the defaults is said, but for the command and when it sta
 import re
 from collections.abc import Iterable
 
-from run.log import printable
 from run.services.healthcheck import Healthcheck
 from run.services.plan import Plan, Service
 from run.services.words import decoded, encoded
 from run.signals import TERM, describe
+from run.text import printable
 
 WIDTH = 80
 LABEL = 13

@@ -4,7 +4,7 @@ Source: contract, "Users"; passwd(5), group(5). Read by ourselves: the C library
 """
 
 import errno
-import posix
+import os
 from collections.abc import Iterator
 from stat import S_ISREG
 from typing import NamedTuple
@@ -49,16 +49,16 @@ def read_database(path: bytes) -> bytes:
     """What /etc/passwd or /etc/group holds: nothing if it is missing or no file. Raises UserError."""
     name = decoded(path)
     try:
-        fd = posix.open(path, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_CLOEXEC | posix.O_NOCTTY)
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return b""
         raise UserError(f"{name} cannot be read: {error.strerror}") from None
     try:
-        if not S_ISREG(posix.fstat(fd).st_mode):
+        if not S_ISREG(os.fstat(fd).st_mode):
             raise UserError(f"{name} cannot be read: it is not a regular file")
         content = bytearray()
-        while part := posix.read(fd, 1 << 16):
+        while part := os.read(fd, 1 << 16):
             content += part
             if len(content) > LARGEST_FILE:
                 raise UserError(f"{name} is too large: {LARGEST_FILE >> 20} MiB are accepted")
@@ -66,7 +66,7 @@ def read_database(path: bytes) -> bytes:
     except OSError as error:
         raise UserError(f"{name} cannot be read: {error.strerror}") from None
     finally:
-        posix.close(fd)
+        os.close(fd)
 
 
 def resolve(spec: str, passwd: bytes, group: bytes) -> User:

@@ -8,7 +8,7 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping
 
-from run.log import printable
+from run.text import printable
 
 OPERATORS = "|&;<>"
 PIECE = re.compile(r"""'[^']*'|"[^"\\]*(?:\\.[^"\\]*)*"|\\.|[|&;<>]+|[^'"\\|&;<>]+|.""", re.DOTALL)

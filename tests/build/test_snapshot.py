@@ -190,7 +190,7 @@ REFREEZE = """
 import marshal, re, sys
 from pathlib import Path
 table, source = map(Path, sys.argv[1:])
-code = marshal.dumps(compile(source.read_bytes(), "run.policy.py", "exec", dont_inherit=True, optimize=2))
+code = marshal.dumps(compile(source.read_bytes(), "run.one.policy.py", "exec", dont_inherit=True, optimize=2))
 data = ",".join(map(str, code))
 text = re.sub(r"(code_run_policy\\[\\] = {)[^}]*", lambda found: found[1] + data, table.read_text())
 table.write_text(re.sub(r"(code_run_policy, .size = )\\d+", lambda found: found[1] + str(len(code)), text))
@@ -229,7 +229,7 @@ class Pipeline:
         extensions = list((WORK / "venv").glob("lib/python3.*/site-packages/run/_kernel*.so"))
         shutil.copy(extensions[0], self.folder / "run")
         again = self.tool("refreeze.py", REFREEZE, "")
-        frozen = f'"$RUN_WORK/generated/frozen.c" "{self.folder}/run/policy.py"'
+        frozen = f'"$RUN_WORK/generated/frozen.c" "{self.folder}/run.one.policy.py"'
         copy = f'cp -r "{WORK}/generated" "$RUN_WORK" && exec "{PYTHON}" "{again}" {frozen}'
         generated = "" if analyse else f"-m\\ PyInstaller*) {copy} ;;"
         fake = f"*version_info*) echo {python_version}; exit ;;" if python_version else ""

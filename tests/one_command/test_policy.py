@@ -5,8 +5,10 @@ import os
 from hypothesis import given
 from hypothesis import strategies as st
 
-from run.policy import Policy, Recipients, Served, exit_code, stop_signal
+from run.one.policy import Policy, Served
+from run.recipients import Recipients
 from run.signals import KILL, TERM
+from run.wait_status import exit_code, stop_signal
 
 codes = st.integers(0, 255)
 ends = st.lists(st.tuples(codes, st.booleans()), max_size=20)

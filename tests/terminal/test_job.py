@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from run.job import COMMAND, LEND, NOBODY, NOTHING, OTHERS, RUN, SUSPEND, Job
+from run.one.job import COMMAND, LEND, NOBODY, NOTHING, OTHERS, RUN, SUSPEND, Job
 from run.signals import CONT, STOP, TSTP, TTIN, TTOU
 
 GROUP = 12

@@ -5,13 +5,13 @@ move the foreground group from the background.
 """
 
 import errno
-import posix
+import os
 
 from run import _kernel
-from run.job import COMMAND, NOBODY, OTHERS, RUN
+from run.descriptors import STDIN
+from run.one.job import COMMAND, NOBODY, OTHERS, RUN
 from run.signals import CONT, KILL, TSTP, signal_set
 
-STDIN = 0
 DEVICE = b"/dev/tty"
 
 CONTINUED = "continued"
@@ -22,7 +22,7 @@ REFUSED = "refused"
 def _foreground_group(fd: int) -> int:
     """The terminal's foreground group, or -1 if this is not the controlling terminal."""
     try:
-        return posix.tcgetpgrp(fd)
+        return os.tcgetpgrp(fd)
     except OSError:
         return -1
 
@@ -30,7 +30,7 @@ def _foreground_group(fd: int) -> int:
 def _open(flags: int) -> int:
     """Open the controlling terminal, whatever stdin is: tty(4). -1 if there is none."""
     try:
-        return posix.open(DEVICE, flags | posix.O_NOCTTY | posix.O_CLOEXEC)
+        return os.open(DEVICE, flags | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
         return -1
 
@@ -41,15 +41,15 @@ def _may_read() -> bool:
     Reading fails in the background where SIGTTIN is ignored (EIO of read(2)), even when it is no byte that is read.
     With O_NONBLOCK another reader of the terminal is not waited for.
     """
-    fd = _open(posix.O_RDONLY | posix.O_NONBLOCK)
+    fd = _open(os.O_RDONLY | os.O_NONBLOCK)
     if fd < 0:
         return False
     try:
-        posix.read(fd, 0)
+        os.read(fd, 0)
     except OSError as error:
         return error.errno == errno.EAGAIN
     finally:
-        posix.close(fd)
+        os.close(fd)
     return True
 
 
@@ -62,11 +62,11 @@ class Terminal:
         self.is_stdin = self._group >= 0
 
     def _use(self) -> int:
-        return STDIN if self.is_stdin else _open(posix.O_RDWR)
+        return STDIN if self.is_stdin else _open(os.O_RDWR)
 
     def _release(self, fd: int) -> None:
         if fd > STDIN or (fd == STDIN and not self.is_stdin):
-            posix.close(fd)
+            os.close(fd)
 
     def foreground_at_start(self) -> str:
         """Who has the terminal on stdin, as it was when this was made."""
@@ -84,7 +84,7 @@ class Terminal:
             return NOBODY
         if group and group == lent_to:
             return COMMAND
-        if group != posix.getpgrp():
+        if group != os.getpgrp():
             return OTHERS
         # Both groups may be different ones of an outer pid namespace, which all look like 0.
         return RUN if group or _may_read() else OTHERS
@@ -93,7 +93,7 @@ class Terminal:
         """Make this the foreground group, if that can be; say whether it could: tcsetpgrp(3)."""
         fd = self._use()
         try:
-            posix.tcsetpgrp(fd, group)
+            os.tcsetpgrp(fd, group)
         except OSError:
             return False  # the terminal was hung up, or the group is gone
         finally:
@@ -102,7 +102,7 @@ class Terminal:
 
     def take_back(self) -> None:
         """Make the own group the foreground group, unless it is one of an outer pid namespace."""
-        own = posix.getpgrp()
+        own = os.getpgrp()
         if own:
             self.give(own)
 
@@ -114,10 +114,10 @@ def suspend() -> str:
     nobody could continue the job: its process group is orphaned (setpgid(2)), or this is PID 1. STOPPED: the job is
     stopped, but not this process; a CONT will come.
     """
-    if posix.getpgrp() == 0:
+    if os.getpgrp() == 0:
         return _suspend_outer_group()
     _kernel.set_ignored(TSTP, False)
-    posix.kill(0, TSTP)
+    os.kill(0, TSTP)
     _kernel.set_mask(_kernel.BLOCKED & ~signal_set(TSTP))  # here `run` stops
     _kernel.set_mask(_kernel.BLOCKED)
     _kernel.set_ignored(TSTP, True)
@@ -131,19 +131,19 @@ def _suspend_outer_group() -> str:
     just ends.
     """
     try:
-        child = posix.fork()
+        child = os.fork()
     except OSError:
         return REFUSED
     if child == 0:
         try:
             _kernel.set_ignored(TSTP, False)
             _kernel.set_mask(_kernel.BLOCKED & ~signal_set(TSTP))
-            posix.kill(0, TSTP)
+            os.kill(0, TSTP)
         finally:
-            posix._exit(0)
-    _, status = posix.waitpid(child, posix.WUNTRACED)
-    if not posix.WIFSTOPPED(status):
+            os._exit(0)
+    _, status = os.waitpid(child, os.WUNTRACED)
+    if not os.WIFSTOPPED(status):
         return REFUSED
-    posix.kill(child, KILL)
-    posix.waitpid(child, 0)
+    os.kill(child, KILL)
+    os.waitpid(child, 0)
     return STOPPED

@@ -4,10 +4,10 @@ Source: contract, "Starting the command".
 """
 
 import errno
-import posix
+import os
 
 from run import _kernel
-from run.log import printable, shown
+from run.text import printable, shown
 
 CANNOT_RUN = 125
 NOT_EXECUTABLE = 126
@@ -50,7 +50,7 @@ def candidates(name: bytes, environment: list[bytes]) -> list[bytes]:
 def exists(path: bytes) -> bool:
     """Whether there is such a file."""
     try:
-        posix.stat(path)
+        os.stat(path)
     except OSError:
         return False
     return True
@@ -66,7 +66,7 @@ def refused(name: bytes, paths: list[bytes], errors: tuple[int, ...]) -> StartEr
                 refusal = f"{printable(path)}: found, but the interpreter or dynamic loader that it needs is missing"
         elif error:
             found = "found, but " if exists(path) else ""
-            refusal = f"{printable(path)}: {found}cannot be executed: {posix.strerror(error)}"
+            refusal = f"{printable(path)}: {found}cannot be executed: {os.strerror(error)}"
     if refusal:
         return StartError(NOT_EXECUTABLE, refusal)
     return StartError(NOT_FOUND, f"{printable(name) or chr(39) * 2}: not found" + ("" if b"/" in name else " in PATH"))
@@ -97,9 +97,9 @@ def start(words: list[bytes], death_signal: int, terminal: int) -> int:
         return outcome
     step, error, errors = outcome
     if step == "fork":
-        raise OSError(error, posix.strerror(error))
+        raise OSError(error, os.strerror(error))
     if step == "execve":
         raise refused(words[0], paths, errors)
-    reason = f"{step}: {posix.strerror(error)}"
+    reason = f"{step}: {os.strerror(error)}"
     what = STEPS.get(step) or f"start {shown(words)}"
     raise StartError(CANNOT_RUN, f"cannot {what}: {reason}")

@@ -1,59 +1,7 @@
-"""Deciding: what follows from what has happened so far. Plain Python over plain values, no system call in here."""
+"""Decided: what follows from what has happened to one command. Plain Python over plain values, no system call."""
 
+from run.recipients import Recipients
 from run.signals import KILL
-
-
-def exit_code(status: int) -> int:
-    """The exit code of a process with this wait status: its own, or 128 + n when signal n killed it.
-
-    Source: wait(2) for the encoding, contract, "Exit code" for the rule.
-    """
-    killed_by = status & 0x7F
-    return 128 + killed_by if killed_by else status >> 8 & 0xFF
-
-
-def stop_signal(status: int) -> int:
-    """The signal that stopped a process with this wait status, or 0 if it has ended. Source: wait(2)."""
-    return status >> 8 & 0xFF if status & 0xFF == 0x7F else 0
-
-
-class Recipients:
-    """Who gets a signal: process groups, each once, and single processes. Source: contract, "Signals"."""
-
-    def __init__(self, not_as_group: set[int]) -> None:
-        """Take the process groups whose members get it alone."""
-        self.members: dict[int, int] = {}
-        """Of each process that gets it by its group: which that is."""
-        self._groups: dict[int, None] = {}
-        self._alone: list[int] = []
-        self._not_as_group = not_as_group
-
-    def add(self, pid: int, group: int) -> None:
-        """Add a process whose parent is `run`, and its process group."""
-        if group in self._not_as_group:
-            self._alone.append(pid)
-        else:
-            self.members[pid] = group
-            self._groups[group] = None
-
-    def pids(self) -> set[int]:
-        """All of them."""
-        return self.members.keys() | set(self._alone)
-
-    def targets(self) -> list[int]:
-        """For kill(2): -group or pid."""
-        return [*(-group for group in self._groups), *self._alone]
-
-    def missed(self, moved: dict[int, int]) -> list[int]:
-        """More targets, for the sake of members that are in another group by now: which that is of each.
-
-        What was sent to the group that they left may have come too late for them. The group that they are in now gets
-        it, or they alone if that has got it already.
-        """
-        others = Recipients(self._not_as_group | self._groups.keys())
-        for pid, group in moved.items():
-            others.add(pid, group)
-        return others.targets()
 
 
 class Served:

@@ -1,38 +1,34 @@
-"""The reaper loop: wait for a signal, reap or forward, decide, act."""
+"""One command: what follows from the end of a child, from a signal, and from a terminal's stop, done.
 
-import posix
+The decisions are those of run.one.policy and run.one.job. Source: contract, "One command".
+"""
 
-from run import _kernel, children, command, terminal
+import os
+
+from run import _kernel, children, descriptors, start
 from run.children import Delivery, Queued
 from run.cli import Options
-from run.job import LEND, SUSPEND, Job
-from run.log import STDERR, Log, shown
-from run.policy import Policy, Recipients, Served, exit_code, stop_signal
-from run.signals import CHLD, CONT, FORWARDED, TERM, TSTP, TTIN, TTOU, XCPU, XFSZ, describe, signal_set
-from run.terminal import STDIN, Terminal
+from run.descriptors import STDERR, STDIN
+from run.log import Log
+from run.loop import PATIENCE, Charge, Loop, RunError, Signal, become_reaper
+from run.one import terminal
+from run.one.job import LEND, SUSPEND, Job
+from run.one.policy import Policy, Served
+from run.one.terminal import Terminal
+from run.recipients import Recipients
+from run.signals import CHLD, CONT, FORWARDED, TERM, TSTP, XCPU, XFSZ, describe, signal_set
+from run.text import shown
+from run.wait_status import exit_code, stop_signal
 
 WAITED_FOR = FORWARDED | signal_set(CHLD, TSTP)
-
-BATCH = 1000
-"""How many processes are reaped before signals are looked at again, so that neither can starve the other."""
-
-PATIENCE = 0.05
-"""Seconds to wait after a failure of what the loop waits with, before it is tried again."""
-
-ATTEMPTS = 20
-"""How often waiting for processes may fail in a row, where none lives, before `run` gives up."""
 
 SI_QUEUE = -1
 CLD_CODES = range(1, 7)
 """Why a signal came, si_code of sigaction(2): sent with a value; sent by the kernel for a change of a child."""
 
 
-class RunError(Exception):
-    """`run` itself failed: a message for the user."""
-
-
-class Reaper:
-    """One command, and all that descends from it."""
+class Command(Charge):
+    """One command, and all that descends from it: a charge of the loop."""
 
     def __init__(self, options: Options, log: Log) -> None:
         """Take the command line; nothing is started yet."""
@@ -47,37 +43,29 @@ class Reaper:
         self._main_lives = False
         self._strangers: set[int] = set()
         """Children from before execve(2), which may have no exit signal, so that only looking tells of their end."""
-        self._complaints: set[str] = set()
-        self._failures = 0
 
     def run(self) -> int:
         """Start the command, and return the exit code once no process is left. Raises RunError."""
-        self._become_reaper()
+        become_reaper()
         self._start()
-        while True:
-            try:
-                if self._turn() is None:
-                    break
-            except RunError:
-                raise
-            except Exception as error:  # whatever it is, it does not end PID 1
-                self._complain(f"internal error: {type(error).__name__}: {error}")
+        Loop(self, self._log).run()
         self._log.info(f"no process is left: exiting with code {self._policy.exit_code}")
         return self._policy.exit_code
 
-    def _turn(self) -> bool | None:
-        """One turn of the loop; say whether more may have happened already, or None once no process is left."""
-        failed = False
-        try:
-            more = self._reap()
-            self._failures = 0
-        except OSError as error:
-            more, failed = False, True
-            # ECHILD: no process is left, unless the kernel is mistaken
-            if isinstance(error, ChildProcessError) and not self._main_lives:
-                return None
-            self._cannot_reap(error)
-        now = _kernel.monotonic()
+    def has_child(self) -> bool:
+        """The main command is one until it was reaped."""
+        return self._main_lives
+
+    def lives(self) -> bool:
+        """Whether a child is seen to live."""
+        return (self._main_lives and children.is_alive(self._main)) or children.any_lives()
+
+    def is_over(self) -> bool:
+        """Without a child all is done."""
+        return True
+
+    def act(self, now: float) -> None:
+        """Send what is due."""
         due = self._policy.signal_due(now)
         if due is not None:
             found = self._send(f"sending {describe(due)}", due)
@@ -86,56 +74,25 @@ class Reaper:
         newcomers_get = self._policy.newcomers_due(now)
         if newcomers_get is not None:
             self._serve_newcomers(newcomers_get, now)
-        timeout = 0 if more else self._policy.timeout(now)
-        if (self._strangers or failed) and timeout is None:
-            timeout = PATIENCE
-        try:
-            event = _kernel.wait_signal(WAITED_FOR, timeout)
-        except OSError as error:
-            self._complain(f"cannot wait for signals: {error.strerror}")
-            pause()
-            return more
-        if event is not None:
-            self._signalled(*event)
-        return more
 
-    def _cannot_reap(self, error: OSError) -> None:
-        """Waiting for processes has failed: it is tried again while one lives, and some more. Raises RunError."""
-        self._complain(f"cannot wait for processes: {error.strerror}")
-        if (self._main_lives and children.is_alive(self._main)) or children.any_lives():
-            self._failures = 0
-            return
-        self._failures += 1
-        if self._failures > ATTEMPTS:
-            raise RunError(f"cannot wait for processes: {error.strerror}") from None
-        pause()
+    def timeout(self, now: float) -> float | None:
+        """When the policy wants to be asked again, and strangers are to be looked after."""
+        timeout = self._policy.timeout(now)
+        return PATIENCE if self._strangers and timeout is None else timeout
 
-    def _complain(self, message: str) -> None:
-        """Say what has failed: once, since it may fail again and again."""
-        if message not in self._complaints:
-            self._complaints.add(message)
-            self._log.error(f"{message}; going on as well as possible")
-
-    def _become_reaper(self) -> None:
-        """Be the one to whom orphans are re-parented, and see every child's end: prctl(2), wait(2)."""
-        if posix.getpid() != 1:
-            try:
-                _kernel.set_child_subreaper()
-            except OSError as error:
-                raise RunError(f"cannot become a child subreaper: {error.strerror}") from None
-        if _kernel.started_with()[1] & signal_set(CHLD):
-            _kernel.set_ignored(CHLD, False)  # else the kernel would reap
-        for signum in (TSTP, TTIN, TTOU):
-            _kernel.set_ignored(signum, True)
+    def wait(self, timeout: float | None) -> list[Signal]:
+        """Wait for a signal."""
+        signal = _kernel.wait_signal(WAITED_FOR, timeout)
+        return [] if signal is None else [signal]
 
     def _start(self) -> None:
         if self._log.shows_info:
-            self._log.info(f"own pid is {posix.getpid()}")
+            self._log.info(f"own pid is {os.getpid()}")
         self._strangers = children.from_before()
         lends = self._job.may_be_lent(self._terminal.foreground_at_start())
         try:
-            self._main = command.start(self._words, self._death_signal, STDIN if lends else -1)
-        except command.StartError as error:
+            self._main = start.start(self._words, self._death_signal, STDIN if lends else -1)
+        except start.StartError as error:
             self._log.error(str(error))
             if lends:
                 self._terminal.take_back()
@@ -149,15 +106,15 @@ class Reaper:
             if self._log.shows_info:
                 self._log.info(f"pid {self._main}: started {shown(self._words)}")
         self._words = []
-        release_files(keep_stdin=self._terminal.is_stdin, log_fd=self._log.fd)
+        kept = {STDERR} if self._log.fd is None else {STDERR, self._log.fd}
+        descriptors.keep_only(kept | {STDIN} if self._terminal.is_stdin else kept)
 
-    def _reap(self) -> bool:
-        """Reap all zombies, or a batch; say whether there may be more. Raises ChildProcessError when none is left."""
-        for _ in range(BATCH):
-            changed = self._reap_knowing() if self._policy.awaits_first_end else children.reap()
-            if changed is None:
-                return False
-            self._child_changed(*changed)
+    def reap(self) -> bool:
+        """Reap one child."""
+        changed = self._reap_knowing() if self._policy.awaits_first_end else children.reap()
+        if changed is None:
+            return False
+        self._child_changed(*changed)
         return True
 
     def _reap_knowing(self) -> tuple[int, int, bool, bool] | None:
@@ -170,7 +127,7 @@ class Reaper:
         except ChildProcessError:
             raise
         except OSError as error:
-            self._complain(f"cannot look at processes before they are reaped: {error.strerror}")
+            self._log.complain(f"cannot look at processes before they are reaped: {error.strerror}")
             changed = children.reap()
             return (*changed, False, False) if changed else None
         if following is None:
@@ -195,8 +152,8 @@ class Reaper:
             if self._job.lent_to and self._job.must_be_taken_back(self._terminal.foreground(self._job.lent_to)):
                 self._terminal.take_back()
         if self._log.shows_info:
-            killed = posix.WIFSIGNALED(status)
-            ended = f"killed by {describe(posix.WTERMSIG(status))}" if killed else f"exited with code {code}"
+            killed = os.WIFSIGNALED(status)
+            ended = f"killed by {describe(os.WTERMSIG(status))}" if killed else f"exited with code {code}"
             self._log.info(f"pid {pid}: {ended}")
         self._ended(pid, code, is_main, is_step, is_outsider)
 
@@ -249,7 +206,7 @@ class Reaper:
     def _continue(self, groups: set[int]) -> None:
         self._tell("continuing", Delivery(CONT).to([-group for group in groups]))
 
-    def _signalled(self, signum: int, code: int, sender: int, uid: int, value: int) -> None:
+    def signalled(self, signum: int, code: int, sender: int, uid: int, value: int) -> None:
         """A signal has come: for `run` itself, or to be passed on."""
         by_kernel = code > 0
         if signum == TSTP:
@@ -260,7 +217,7 @@ class Reaper:
             self._resume()
         elif signum == CHLD or (by_kernel and code in CLD_CODES and signum != CHLD):
             pass  # a child's change, told by whatever signal: reaped in the next turn
-        elif (signum == XFSZ and sender == posix.getpid()) or (signum == XCPU and by_kernel):
+        elif (signum == XFSZ and sender == os.getpid()) or (signum == XCPU and by_kernel):
             pass  # the limits of `run` itself: the log may not grow, its time is over; setrlimit(2)
         else:
             if signum == CONT:
@@ -281,7 +238,7 @@ class Reaper:
         try:
             return children.find_recipients()
         except MemoryError:
-            self._complain("cannot list the children: not enough memory")
+            self._log.complain("cannot list the children: not enough memory")
             return None
 
     def _send(self, why: str, signum: int, queued: Queued | None = None) -> Recipients | None:
@@ -313,32 +270,3 @@ class Reaper:
             self._log.info(f"{why} {delivery.reached}")
         for reason, targets in delivery.refused.items():
             self._log.warn(f"cannot send {describe(delivery.signum)} to {targets}: {reason}")
-
-
-def pause() -> None:
-    """Let a moment go by, where waiting for an event has failed."""
-    import select  # noqa: PLC0415 - it is hardly ever needed
-
-    select.select([], [], [], PATIENCE)
-
-
-def release_files(keep_stdin: bool, log_fd: int | None) -> None:
-    """Close what the command has inherited and `run` does not need, so that others see end-of-file when it ends.
-
-    Kept are stdin if it is the terminal, stderr, and the log's own descriptor.
-    """
-    kept = [STDERR] + [STDIN] * keep_stdin + ([] if log_fd is None else [log_fd])
-    try:
-        first = 0
-        for fd in sorted(kept):
-            if fd > first:
-                _kernel.close_fds(first, fd - 1)
-            first = fd + 1
-        _kernel.close_fds(first, 0xFFFFFFFF)
-    except OSError:  # before Linux 5.9: ENOSYS
-        for fd in {STDIN, STDIN + 1, *children.open_fds()}:
-            if fd not in kept:
-                try:
-                    posix.close(fd)
-                except OSError:
-                    pass  # it was the one that listed the others
