@@ -6,13 +6,12 @@ import os
 import sys
 
 from run import VERSION
-from run.cli import USAGE, Options, UsageError
+from run.cli import ONE, USAGE, Options, UsageError
 from run.log import Log
 from run.loop import RunError
 from run.one.command import Command
 from run.start import CANNOT_RUN
-
-STDOUT = 1
+from run.stdout import show
 
 
 def run(argv: list[str]) -> int:
@@ -25,22 +24,13 @@ def run(argv: list[str]) -> int:
     if options.help or options.version:
         return show(USAGE if options.help else f"run {VERSION}\n")
     log = Log(options.quiet)
-    if options.signal is None:
-        for given, letter in ((options.daemon, "d"), (options.grace, "t")):
-            if given:
-                log.warn(f"option '-{letter}' has no effect without -s, and is ignored")
-    return Command(options, log).run()
+    for option in options.without_effect():
+        log.warn(f"option {option}, and is ignored")
+    if options.mode == ONE and options.user is None:
+        return Command(options, log).run()
+    from run.services import main  # noqa: PLC0415 - one command does without
 
-
-def show(text: str) -> int:
-    """Print to stdout; return the exit code. Raises RunError when it cannot be written."""
-    rest = text.encode()
-    try:
-        while rest:
-            rest = rest[os.write(STDOUT, rest) :]
-    except OSError as error:
-        raise RunError(f"cannot write to standard output: {error.strerror}") from None
-    return 0
+    return main.run_as_user(options, log) if options.mode == ONE else main.run_services(options, log)
 
 
 def main() -> None:

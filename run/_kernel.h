@@ -1,4 +1,4 @@
-/* What _kernel.c and _spawn.c share. */
+/* What the files of run._kernel share. */
 #ifndef RUN_KERNEL_H
 #define RUN_KERNEL_H
 
@@ -11,8 +11,11 @@
    with PyMem_Free. NULL with an exception set. */
 char **string_array(PyObject *list, size_t places);
 
-extern const char kernel_spawn_doc[];
+extern const char kernel_spawn_doc[], kernel_signal_fd_doc[], kernel_make_pipe_doc[], kernel_capabilities_doc[];
 
 PyObject *kernel_spawn(PyObject *module, PyObject *args, PyObject *keywords);
+PyObject *kernel_signal_fd(PyObject *module, PyObject *arg);
+PyObject *kernel_make_pipe(PyObject *module, PyObject *args);
+PyObject *kernel_capabilities(PyObject *module, PyObject *unused);
 
 #endif

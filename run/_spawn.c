@@ -63,11 +63,13 @@ static int restore_dispositions(sigset64 ignored)
     return 0;
 }
 
-/* Make these descriptors 0, 1 and 2. None of them is one of these itself. */
+/* Make these descriptors 0, 1 and 2; -1 closes. Those among them that are in 0 to 2 themselves are in their place. */
 static int place_files(const struct start *start)
 {
     for (int i = 0; i < start->file_count; i++) {
-        if (dup2(start->files[i], i) < 0)
+        if (start->files[i] < 0)
+            close(i);
+        else if (dup2(start->files[i], i) < 0)
             return -1;
     }
     return 0;
@@ -207,7 +209,7 @@ const char kernel_spawn_doc[] = PyDoc_STR(
              "turn, the next one after an error in search_on, a byte each; a file without an interpreter line (ENOEXEC) is given to\n"
              "shell. The child leads a session or a process group of its own, which becomes the foreground group of the open\n"
              "terminal; it gets death_signal when its parent dies. mask and ignored are sets of signals. files are descriptors\n"
-             "above 2 that become 0, 1 and 2. user is (uid, gid, list of groups). Returned is the pid once the program is\n"
+             "that become 0, 1 and 2, or -1 to close it. user is (uid, gid, list of groups). Returned is the pid once the program is\n"
              "executed, else the step that failed, its errno, and the errno of each path that was tried. Raises MemoryError and\n"
              "TypeError.");
 

@@ -4,6 +4,7 @@ import os
 
 from run import _kernel
 from run.recipients import Recipients
+from run.wait_status import from_siginfo
 
 EVERY_PROCESS = -1
 """All processes of the pid namespace, as a target of kill(2)."""
@@ -137,14 +138,11 @@ def reap() -> tuple[int, int] | None:
     return (pid, status) if pid else None
 
 
-def next_to_reap() -> tuple[int, bool] | None:
-    """A child that has ended or stopped, and stays to be reaped: its pid, and whether it ended with code 0.
-
-    Source: WNOWAIT of waitid(2). Raises as reap().
-    """
+def next_to_reap() -> tuple[int, int] | None:
+    """The same as reap(), but the child stays to be reaped: WNOWAIT of waitid(2)."""
     options = os.WEXITED | os.WSTOPPED | os.WNOHANG | os.WNOWAIT | WALL
     result = os.waitid(os.P_ALL, 0, options)
-    return (result.si_pid, result.si_code == os.CLD_EXITED and result.si_status == 0) if result else None
+    return (result.si_pid, from_siginfo(result.si_code, result.si_status)) if result else None
 
 
 def from_before() -> set[int]:
@@ -256,17 +254,20 @@ def job_groups() -> set[int]:
     return groups - stopped
 
 
+def group_is_gone(group: int) -> bool:
+    """Whether nobody is left in a process group, zombies included: kill(2)."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def gone(groups: set[int]) -> list[int]:
     """Those process groups that are gone."""
-    missing = []
-    for group in groups:
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            missing.append(group)
-        except OSError:
-            pass
-    return missing
+    return [group for group in groups if group_is_gone(group)]
 
 
 def everybody(main_group: int) -> list[int]:
@@ -359,3 +360,12 @@ class Delivery:
             _kernel.queue_signal(one, self.signum, *self._queued)
         else:
             os.kill(target, self.signum)
+
+
+def catches(pid: int, signum: int) -> bool:
+    """Whether a process has a handler for a signal, as far as /proc tells: SigCgt of proc(5)."""
+    try:
+        _, _, rest = _read(f"/proc/{pid}/status").partition(b"\nSigCgt:")
+        return bool(int(rest.partition(b"\n")[0] or b"0", 16) >> (signum - 1) & 1)
+    except (OSError, ValueError):
+        return False

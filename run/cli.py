@@ -9,7 +9,10 @@ from run.text import printable
 
 USAGE = """\
 Usage:
-  run [-qsdt] cmd [args...]
+  run [-qsdtu] cmd [args...]
+  run [-qstn] -m cmd...
+  run [-qtn] -f FILE [name...]
+  run -c ACTION [name...]
   run [-hv]
 
 Start `cmd`, then wait for it and all its descendants to complete.
@@ -21,17 +24,29 @@ Options:
   -d       Daemon mode: skip sending the above termination signal when `cmd`
            exits with code 0.
   -t N     Wait N seconds before sending KILL signal to all remaining processes.
+  -u USER  Run cmd as USER, as in a Dockerfile: a name or a number, with :GROUP
+           if wanted.
+  -m       Many services: each cmd is a whole command line, split into words as
+           a shell would; no shell is needed.
+  -f FILE  Start the services that FILE (TOML) describes, or those named and
+           what they depend on.
+  -n       Only check, and print what would be started, in which order, and how.
+  -c       Ask the `run` of this container: status, json, health, start, stop,
+           restart, signal SIG.
   -h       Show this help and exit.
   -v       Show version and exit.
 """
 """What `run -h` prints. A constant, since a build may drop docstrings."""
 
 GRAMMAR = """\
-Usage: run [-qdhv -s SIG -t N]...
+Usage: run [-qdhvmn -s SIG -t N -u USER -f FILE -c ACTION]...
 
 Options:
-  -s SIG  signal
-  -t N    seconds
+  -s SIG     signal
+  -t N       seconds
+  -u USER    user
+  -f FILE    file of services
+  -c ACTION  order
 """
 """The options, for docopt: each may be repeated, and the last one counts."""
 
@@ -39,10 +54,19 @@ KNOWN = parse_defaults(GRAMMAR)
 PATTERN = parse_pattern(formal_usage(printable_usage(GRAMMAR)), KNOWN).fix()
 """What docopt makes of the grammar, which never changes: made at import, which in the static build is once for all."""
 
-FLAGS = "qdhv"
-VALUED = {"s": "a signal, such as TERM, is accepted", "t": "a number of seconds, such as 10, is accepted"}
-ACCEPTED = "-q, -s SIG, -d, -t N, -h and -v are accepted"
+FLAGS = "qdhvmn"
+VALUED = {
+    "s": "a signal, such as TERM, is accepted",
+    "t": "a number of seconds, such as 10, is accepted",
+    "u": "a user, such as nobody or 1000:1000, is accepted",
+    "f": "the path of a file is accepted",
+    "c": "status, json, health, start, stop, restart or signal is accepted",
+}
+ACCEPTED = "-q, -s SIG, -d, -t N, -u USER, -m, -f FILE, -n, -c ACTION, -h and -v are accepted"
 MAX_SECONDS = 86400
+
+ONE, MANY, FILE, CONTROL = "cmd", "-m", "-f", "-c"
+"""What the words are: one command, command lines, names of services, or those whom an order is for."""
 
 
 class UsageError(Exception):
@@ -56,15 +80,15 @@ class Options:
         """Parse the words after the program's name. Raises UsageError."""
         # docopt takes a time that grows with the square of the number of words, and the command's are none of its
         # business.
-        options, command = split(argv)
+        options, words = split(argv)
         # The rest of what docopt.docopt() does.
         try:
-            words = parse_argv(TokenStream(options, DocoptExit), list(KNOWN))
-            fits, left, collected = PATTERN.match(words)
+            parsed = parse_argv(TokenStream(options, DocoptExit), list(KNOWN))
+            fits, left, collected = PATTERN.match(parsed)
         except DocoptExit:
             fits = False
         if not fits or left:
-            raise UsageError("wrong usage: 'run [-qsdt] cmd [args...]' is accepted")
+            raise UsageError("wrong usage: 'run [-qsdtu] cmd [args...]' is accepted")
         given = {option.name: option.value for option in PATTERN.flat() + collected}
         signals = [parse_signal(word) for word in given["-s"]]
         graces = [parse_seconds(word) for word in given["-t"]]
@@ -74,9 +98,44 @@ class Options:
         self.daemon = given["-d"] > 0
         self.signal = signals[-1] if signals else None
         self.grace = graces[-1] if graces else None
-        self.command = [encoded(word) for word in command]
-        if not (self.help or self.version or self.command):
-            raise UsageError("no command was given: 'run [-qsdt] cmd [args...]' is accepted")
+        self.check = given["-n"] > 0
+        self.user: str | None = given["-u"][-1] if given["-u"] else None
+        self.file = encoded(given["-f"][-1]) if given["-f"] else None
+        self.action: str | None = given["-c"][-1] if given["-c"] else None
+        modes = [mode for mode in (MANY, FILE, CONTROL) if given[mode]]
+        self.mode: str = modes[0] if modes else ONE
+        self.words = [encoded(word) for word in words]
+        if not (self.help or self.version):
+            self._check(modes)
+
+    def _check(self, modes: list[str]) -> None:
+        """Check what belongs together. Raises UsageError."""
+        if len(modes) > 1:
+            raise UsageError(f"options {' and '.join(map(repr, modes))} cannot be together: one of them is accepted")
+        if self.mode == ONE and self.check:
+            raise UsageError("option '-n' is for many services: -m or -f is accepted beside it")
+        if self.mode != ONE and self.user is not None:
+            raise UsageError("option '-u' is for one command: for services `user` in the file of -f is accepted")
+        if self.mode == ONE and not self.words:
+            raise UsageError("no command was given: 'run [-qsdtu] cmd [args...]' is accepted")
+        if self.mode == MANY and not self.words:
+            raise UsageError("no command line was given: 'run [-qstn] -m cmd...' is accepted")
+
+    def without_effect(self) -> list[str]:
+        """What has no meaning where it stands, each as what is said of an option."""
+        found = []
+        is_for_command = self.mode in (ONE, MANY)
+        if self.signal is not None and not is_for_command:
+            found.append(f"'-s' has no effect with {self.mode}")
+        if self.daemon and self.mode != ONE:
+            found.append(f"'-d' has no effect with {self.mode}")
+        elif self.daemon and self.signal is None:
+            found.append("'-d' has no effect without -s")
+        if self.grace is not None and (self.mode == CONTROL or (is_for_command and self.signal is None)):
+            found.append(f"'-t' has no effect {'with -c' if self.mode == CONTROL else 'without -s'}")
+        if self.check and self.mode == CONTROL:
+            found.append("'-n' has no effect with -c")
+        return found
 
 
 def split(argv: list[str]) -> tuple[list[str], list[str]]:

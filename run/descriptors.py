@@ -31,3 +31,39 @@ def _open_fds() -> list[int]:
         return [int(name) for name in os.listdir("/proc/self/fd")]
     except OSError:
         return []
+
+
+def fill_standard_streams() -> set[int]:
+    """Open something as stdin, stdout and stderr where they are closed, so that nothing else is; return which."""
+    closed = set()
+    for fd in (STDIN, STDOUT, STDERR):
+        try:
+            os.fstat(fd)
+        except OSError:
+            closed.add(fd)
+            _null(os.O_RDWR)
+    return closed
+
+
+def _null(flags: int) -> int:
+    """/dev/null, or where there is none one end of a pipe whose other end is closed. Raises OSError."""
+    try:
+        return os.open(b"/dev/null", flags | os.O_CLOEXEC)
+    except FileNotFoundError:
+        reads, writes = os.pipe()
+        if flags == os.O_RDONLY:
+            os.close(writes)
+            return reads
+        os.close(reads)
+        return writes
+
+
+def open_null() -> tuple[int, int]:
+    """What is empty to read from, and what takes all that is written. Raises OSError."""
+    return _null(os.O_RDONLY), _null(os.O_WRONLY)
+
+
+def are_same_file(one: int, other: int) -> bool:
+    """Whether two descriptors are one file, as far as fstat(2) tells."""
+    first, second = os.fstat(one), os.fstat(other)
+    return (first.st_dev, first.st_ino, first.st_rdev) == (second.st_dev, second.st_ino, second.st_rdev)

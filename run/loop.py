@@ -18,6 +18,10 @@ PATIENCE = 0.05
 ATTEMPTS = 20
 """How often waiting for processes may fail in a row, where none lives, before `run` gives up."""
 
+SI_QUEUE = -1
+CLD_CODES = range(1, 7)
+"""Why a signal came, si_code of sigaction(2): sent with a value; sent by the kernel for a change of a child."""
+
 Signal = tuple[int, int, int, int, int]
 """A signal that has come: as _kernel.wait_signal() returns it."""
 
@@ -87,7 +91,7 @@ class Loop:
 
     def _turn(self) -> bool:
         """One turn of the loop; say whether there is to be another one."""
-        more = failed = False
+        more = failed = is_childless = False
         try:
             more = self._reap()
             self._failures = 0
@@ -98,8 +102,12 @@ class Loop:
                 self._cannot_reap(error)
             elif self._charge.is_over():
                 return False
+            else:
+                is_childless = True
         now = _kernel.monotonic()
         self._charge.act(now)
+        if is_childless and not self._charge.has_child() and self._charge.is_over():
+            return False
         timeout = 0.0 if more else self._charge.timeout(now)
         if failed and timeout is None:
             timeout = PATIENCE

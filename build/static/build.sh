@@ -49,6 +49,7 @@ compile() { # NAME SOURCE FLAG...
 compile start run/_start.c -DRUN_ENTRY
 compile kernel run/_kernel.c
 compile spawn run/_spawn.c
+compile services run/_services.c
 compile main build/static/main.c
 compile frozen "$work/generated/frozen.c"
 compile inittab "$work/generated/inittab.c"

@@ -48,6 +48,7 @@ objects=()
 python_flags=(-fpie "-I$include" -Wno-deprecated-declarations)
 compile kernel run/_kernel.c "${python_flags[@]}"
 compile spawn run/_spawn.c "${python_flags[@]}"
+compile services run/_services.c "${python_flags[@]}"
 compile main build/static/main.c "${python_flags[@]}"
 compile takeover build/staticx/takeover.c "${python_flags[@]}"
 compile frozen "$work/generated/frozen.c" "${python_flags[@]}"

@@ -10,32 +10,36 @@ from run.children import Delivery, Queued
 from run.cli import Options
 from run.descriptors import STDERR, STDIN
 from run.log import Log
-from run.loop import PATIENCE, Charge, Loop, RunError, Signal, become_reaper
+from run.loop import CLD_CODES, PATIENCE, SI_QUEUE, Charge, Loop, RunError, Signal, become_reaper
 from run.one import terminal
 from run.one.job import LEND, SUSPEND, Job
-from run.one.policy import Policy, Served
+from run.one.policy import Policy
 from run.one.terminal import Terminal
-from run.recipients import Recipients
+from run.recipients import Recipients, Served
 from run.signals import CHLD, CONT, FORWARDED, TERM, TSTP, XCPU, XFSZ, describe, signal_set
 from run.text import shown
-from run.wait_status import exit_code, stop_signal
+from run.wait_status import described, exit_code, stop_signal
 
 WAITED_FOR = FORWARDED | signal_set(CHLD, TSTP)
-
-SI_QUEUE = -1
-CLD_CODES = range(1, 7)
-"""Why a signal came, si_code of sigaction(2): sent with a value; sent by the kernel for a change of a child."""
 
 
 class Command(Charge):
     """One command, and all that descends from it: a charge of the loop."""
 
-    def __init__(self, options: Options, log: Log) -> None:
-        """Take the command line; nothing is started yet."""
+    def __init__(
+        self,
+        options: Options,
+        log: Log,
+        environment: list[bytes] | None = None,
+        user: tuple[int, int, list[int]] | None = None,
+    ) -> None:
+        """Take the command line, and what else start.start() is to know; nothing is started yet."""
         self._log = log
         self._policy = Policy(options.signal, options.daemon, options.grace)
-        self._words, options.command = options.command, []  # so that nobody keeps them once they are started
+        self._words, options.words = options.words, []  # so that nobody keeps them once they are started
         self._death_signal = options.signal or TERM
+        self._environment = environment
+        self._user = user
         self._terminal = Terminal()
         self._job = Job()
         self._served = Served()
@@ -91,7 +95,13 @@ class Command(Charge):
         self._strangers = children.from_before()
         lends = self._job.may_be_lent(self._terminal.foreground_at_start())
         try:
-            self._main = start.start(self._words, self._death_signal, STDIN if lends else -1)
+            self._main = start.start(
+                self._words,
+                self._death_signal,
+                environment=self._environment,
+                terminal=STDIN if lends else -1,
+                user=self._user,
+            )
         except start.StartError as error:
             self._log.error(str(error))
             if lends:
@@ -132,9 +142,9 @@ class Command(Charge):
             return (*changed, False, False) if changed else None
         if following is None:
             return None
-        pid, succeeded = following
+        pid, status = following
         is_outsider = children.is_of_an_outer_session(pid)
-        led_session = succeeded and self._policy.sees_steps and children.leads_session(pid)
+        led_session = status == 0 and self._policy.sees_steps and children.leads_session(pid)
         changed = children.reap_one(pid)
         return (*changed, led_session and children.session_lives(pid), is_outsider) if changed else None
 
@@ -152,9 +162,7 @@ class Command(Charge):
             if self._job.lent_to and self._job.must_be_taken_back(self._terminal.foreground(self._job.lent_to)):
                 self._terminal.take_back()
         if self._log.shows_info:
-            killed = os.WIFSIGNALED(status)
-            ended = f"killed by {describe(os.WTERMSIG(status))}" if killed else f"exited with code {code}"
-            self._log.info(f"pid {pid}: {ended}")
+            self._log.info(f"pid {pid}: {described(status)}")
         self._ended(pid, code, is_main, is_step, is_outsider)
 
     def _ended(self, pid: int, code: int, is_main: bool, is_step: bool = False, is_outsider: bool = False) -> None:

@@ -1,42 +1,7 @@
 """Decided: what follows from what has happened to one command. Plain Python over plain values, no system call."""
 
-from run.recipients import Recipients
+from run.recipients import PACE
 from run.signals import KILL
-
-
-class Served:
-    """Who has got the signal of `-s`, so that who is re-parented to `run` later gets it too, each group once.
-
-    Source: contract, "When a process ends".
-    """
-
-    def __init__(self) -> None:
-        """Nobody yet."""
-        self._pids: set[int] = set()
-        self.groups: set[int] = set()
-
-    def newcomers(self, found: Recipients, not_as_group: set[int]) -> Recipients:
-        """Those who have not got it, neither by their group nor alone. From now on they have."""
-        new = Recipients(not_as_group | self.groups)
-        for pid in found.pids() - self._pids:
-            group = found.members.get(pid)
-            if group is None or group not in self.groups:
-                new.add(pid, group or 0)
-            self._pids.add(pid)
-        self.groups |= set(new.members.values())
-        return new
-
-    def ended(self, pid: int) -> None:
-        """Forget a process: its number may mean another one from now on."""
-        self._pids.discard(pid)
-
-    def group_ended(self, group: int) -> None:
-        """Forget a process group that is gone: its number may mean another one."""
-        self.groups.discard(group)
-
-
-PACE = 10e-6
-"""Seconds for each child between two looks for newcomers, so that looking at them takes a fixed part of the time."""
 
 
 class Policy:

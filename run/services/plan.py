@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from run.services import order
 from run.services.environment import for_service, variables
-from run.services.file import File, load
+from run.services.file import File
 from run.services.healthcheck import Healthcheck
 from run.services.users import User, UserError, resolve
 from run.services.values import Report
@@ -79,16 +79,6 @@ class Made(NamedTuple):
     plan: Plan | None
     errors: list[str]
     warnings: list[str]
-
-
-def from_path(path: bytes, selected: list[bytes], given: Given, grace: float | None, checking: bool) -> Made:
-    """The plan of the file at this path: see from_file()."""
-    file, errors = load(path)
-    if file is None:
-        return Made(None, errors, [])
-    made = from_file(file, selected, given, grace, checking)
-    errors += made.errors
-    return Made(None if errors else made.plan, errors, made.warnings)
 
 
 def from_file(file: File, selected: list[bytes], given: Given, grace: float | None, checking: bool) -> Made:

@@ -173,3 +173,8 @@ def refusal(user: User, uid: int, gid: int, capabilities: int) -> str | None:
     if not lacking:
         return None
     return f"not permitted to become uid {user.uid}, gid {user.gid}, and to stop it: {', '.join(lacking)} needed"
+
+
+def switch(user: User) -> tuple[int, int, list[int]] | None:
+    """What it takes to become this user: uid, gid and groups; None for the one that `run` is."""
+    return (user.uid, user.gid, list(user.groups)) if is_other(user, os.getuid(), os.getgid()) else None

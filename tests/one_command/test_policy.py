@@ -5,8 +5,8 @@ import os
 from hypothesis import given
 from hypothesis import strategies as st
 
-from run.one.policy import Policy, Served
-from run.recipients import Recipients
+from run.one.policy import Policy
+from run.recipients import Recipients, Served
 from run.signals import KILL, TERM
 from run.wait_status import exit_code, stop_signal
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from run.services import order
 from run.services.environment import for_service
-from run.services.file import parse
+from run.services.file import load, parse
 from run.services.listing import listing, quoted
-from run.services.plan import Given, Made, Plan, from_file, from_lines, from_path
+from run.services.plan import Given, Made, Plan, from_file, from_lines
 from run.services.users import User
 
 GIVEN = Given(
@@ -172,9 +172,8 @@ def test_what_is_empty_with_the_variables_values_is_an_error(keys: str) -> None:
     assert len(made(f"[services.web]\n{keys}").errors) == 1
 
 
-def test_all_errors_of_a_file_are_told_at_once() -> None:
-    plan, errors, _ = from_path(b"/none/file.toml", [], GIVEN, None, False)
-    assert (plan, errors) == (None, ["/none/file.toml: cannot be read: No such file or directory"])
+def test_a_file_that_is_not_there_is_an_error() -> None:
+    assert load(b"/none/file.toml") == (None, ["/none/file.toml: cannot be read: No such file or directory"])
 
 
 def test_the_environment_is_what_run_was_given_to_the_byte() -> None:

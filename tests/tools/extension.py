@@ -13,7 +13,7 @@ from harness import DEADLINE
 
 ROOT = Path(__file__).resolve().parents[2]
 
-SOURCES = ("_kernel.c", "_spawn.c", "_start.c")
+SOURCES = ("_kernel.c", "_spawn.c", "_services.c", "_start.c")
 
 WARNINGS = ("-std=gnu11", "-Wall", "-Wextra", "-Werror")
 SANITIZERS = ("-g", "-O1", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")

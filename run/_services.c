@@ -1,0 +1,72 @@
+/*
+ * run._kernel: the system calls that only many services need, and nothing that decides.
+ */
+#include "_kernel.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <sys/fsuid.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+const char kernel_signal_fd_doc[] = PyDoc_STR(
+    "signal_fd(mask) -> descriptor\n\n"
+    "Readable while a signal of mask is pending: signalfd(2). Raises OSError.");
+
+PyObject *kernel_signal_fd(PyObject *module, PyObject *arg)
+{
+    (void)module;
+    sigset64 mask = PyLong_AsUnsignedLongLong(arg);
+    long fd;
+
+    if (PyErr_Occurred())
+        return NULL;
+    fd = syscall(SYS_signalfd4, -1, &mask, sizeof mask, SFD_CLOEXEC | SFD_NONBLOCK);
+    return fd < 0 ? PyErr_SetFromErrno(PyExc_OSError) : PyLong_FromLong(fd);
+}
+
+const char kernel_make_pipe_doc[] = PyDoc_STR(
+    "make_pipe(uid, gid) -> (read end, write end)\n\n"
+    "A pipe that belongs to this user, who may open it anew: pipe(2), setfsuid(2), which takes no\n"
+    "CAP_CHOWN. Reading does not block, writing does. Raises OSError.");
+
+PyObject *kernel_make_pipe(PyObject *module, PyObject *args)
+{
+    (void)module;
+    unsigned int uid, gid;
+    int ends[2] = {-1, -1}, error = 0, old_uid, old_gid;
+
+    if (!PyArg_ParseTuple(args, "II:make_pipe", &uid, &gid))
+        return NULL;
+    old_gid = setfsgid(gid); /* it returns what was, and fails without a word: so it is asked */
+    old_uid = setfsuid(uid);
+    if (setfsgid((gid_t)-1) != (int)gid || setfsuid((uid_t)-1) != (int)uid)
+        error = EPERM;
+    else if (pipe2(ends, O_CLOEXEC) < 0 || fcntl(ends[0], F_SETFL, O_NONBLOCK) < 0)
+        error = errno;
+    setfsuid((uid_t)old_uid);
+    setfsgid((gid_t)old_gid);
+    if (error) {
+        errno = error;
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    return Py_BuildValue("ii", ends[0], ends[1]);
+}
+
+const char kernel_capabilities_doc[] = PyDoc_STR(
+    "capabilities() -> set\n\n"
+    "The effective capabilities, as a number in which bit n stands for capability n: capget(2).\n"
+    "Raises OSError.");
+
+PyObject *kernel_capabilities(PyObject *module, PyObject *unused)
+{
+    (void)module, (void)unused;
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+
+    if (syscall(SYS_capget, &header, data) < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    return PyLong_FromUnsignedLongLong(data[0].effective | (unsigned long long)data[1].effective << 32);
+}

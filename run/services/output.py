@@ -1,0 +1,95 @@
+"""Output: the bytes that a service writes, cut into whole lines, each behind the service's name. No system call.
+
+Source: contract, "Output".
+"""
+
+LONGEST_NAMED = 16 * 1024
+"""Bytes of a line, without its newline, after which it goes on in another one: Docker's log cuts there."""
+
+LONGEST_PLAIN = 1024 * 1024
+
+COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
+"""Of names on a terminal, in turn: ECMA-48, "Select Graphic Rendition"."""
+
+
+def heads(name: str, width: int, colour: int | None) -> tuple[bytes, bytes]:
+    """What stands before a line of this service, and before one that goes on."""
+    padded = name.ljust(width)
+    first, again = f"{padded} |", f"{padded} +"
+    if colour is not None:
+        first, again = (f"\x1b[{colour}m{text}\x1b[0m" for text in (first, again))
+    return f"{first} ".encode(), f"{again} ".encode()
+
+
+class Lines:
+    """One stream of a service: takes bytes as they come, and gives whole lines."""
+
+    def __init__(self, head: bytes, again: bytes, longest: int) -> None:
+        """Take what stands before a line, and before one that goes on; and the bytes after which it does."""
+        self._head = head
+        self._again = again
+        self._longest = longest
+        self._begun = b""
+        """Of a line that has not ended."""
+        self._goes_on = False
+        """Whether that line has begun in one before."""
+
+    def take(self, data: bytearray, count: int) -> list[bytes]:
+        """Take the first so many bytes; return pieces of whole lines, to be written one after the other."""
+        view = memoryview(data)
+        end = data.rfind(b"\n", 0, count)
+        if end < 0:
+            self._begun += view[:count]
+            return self._cut_begun() if len(self._begun) > self._longest else []
+        whole = b"".join((self._begun, view[:end]))
+        self._begun = bytes(view[end + 1 : count])
+        if self._has_long_line(whole):
+            pieces = self._cut(whole)
+        else:
+            pieces = [self._take_head(), whole.replace(b"\n", b"\n" + self._head), b"\n"]
+        return pieces + self._cut_begun() if len(self._begun) > self._longest else pieces
+
+    def finish(self) -> list[bytes]:
+        """End the line that has begun, if one has; return its pieces."""
+        begun, self._begun = self._begun, b""
+        goes_on = self._goes_on
+        return [self._take_head(), begun, b"\n"] if begun or goes_on else []
+
+    def _take_head(self) -> bytes:
+        """What stands before the next line; the one after it begins anew."""
+        head = self._again if self._goes_on else self._head
+        self._goes_on = False
+        return head
+
+    def _has_long_line(self, whole: bytes) -> bool:
+        """Whether one of these lines is too long; looks at few bytes where all are short."""
+        begin = 0
+        while len(whole) - begin > self._longest:
+            end = whole.rfind(b"\n", begin, begin + self._longest + 1)
+            if end < 0:
+                return True
+            begin = end + 1
+        return False
+
+    def _cut(self, whole: bytes) -> list[bytes]:
+        """The pieces of lines of which some are too long."""
+        pieces: list[bytes] = []
+        rest, self._begun = self._begun, b""
+        for line in whole.split(b"\n"):
+            self._begun = line
+            pieces += self._cut_begun()
+            pieces += [self._take_head(), self._begun, b"\n"]
+        self._begun = rest
+        return [b"".join(pieces)]
+
+    def _cut_begun(self) -> list[bytes]:
+        """The pieces of a line that has begun and is too long; what is left of it is not."""
+        pieces: list[bytes] = []
+        begun = self._begun
+        begin = 0
+        while len(begun) - begin > self._longest:
+            pieces += [self._take_head(), begun[begin : begin + self._longest], b"\n"]
+            begin += self._longest
+            self._goes_on = True
+        self._begun = begun[begin:]
+        return [b"".join(pieces)]

@@ -1,0 +1,170 @@
+"""The relay: reads what services write, and passes it on to stdout and stderr, without ever waiting for anybody.
+
+Each service has a pipe for each of its two streams, for all its lives; `run` holds both ends, so that a pipe never
+comes to its end. Source: contract, "Output".
+"""
+
+import fcntl
+import os
+import select
+import sys
+import termios
+from collections import deque
+
+from run import _kernel
+from run.services.output import COLOURS, LONGEST_NAMED, LONGEST_PLAIN, Lines, heads
+from run.services.plan import Service
+from run.services.sink import Sink
+
+CHUNK = 64 * 1024
+"""Bytes that are read at once: what a pipe holds, pipe(7)."""
+
+_buffer = bytearray(CHUNK)
+_view = memoryview(_buffer)
+
+
+class Source:
+    """One stream of one service: a pipe, and the sink that its lines go to."""
+
+    def __init__(self, pipe: tuple[int, int], lines: Lines, sink: Sink) -> None:
+        """Take the two ends of a pipe."""
+        self.reads, self.writes = pipe
+        self.lines = lines
+        self.sink = sink
+        self._taken = 0
+        self._ends: deque[int] = deque()
+        """The places, in bytes from the beginning, at which lives have ended, so that a line ends there, too."""
+
+    def unread(self) -> int:
+        """How many bytes are in the pipe: FIONREAD of ioctl(2)."""
+        return int.from_bytes(fcntl.ioctl(self.reads, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+    @property
+    def has_end(self) -> bool:
+        """Whether a life has ended whose last words were not passed on yet."""
+        return bool(self._ends)
+
+    def pass_on(self) -> None:
+        """Pass on what is there, at most a chunk. Not while the sink is blocked."""
+        most = min(self._ends[0] - self._taken, CHUNK) if self._ends else CHUNK
+        if most:
+            try:
+                count = os.readv(self.reads, [_view[:most]])
+            except BlockingIOError:
+                count = 0
+                self._ends = deque([self._taken] if self._ends else ())  # somebody else has read from the pipe
+            self._taken += count
+            if pieces := self.lines.take(_buffer, count):
+                self.sink.put(pieces)
+        if self._ends and self._ends[0] == self._taken and not self.sink.is_blocked:
+            self._ends.popleft()
+            self.sink.put(self.lines.finish())
+
+    def life_ended(self) -> None:
+        """A life has ended: what it has written so far is to end with a line's end."""
+        self._ends.append(self._taken + self.unread())
+
+    def pass_on_last_words(self) -> None:
+        """Pass on what lives that have ended have written, as far as the sink takes it."""
+        while self._ends and not self.sink.is_blocked:
+            self.pass_on()
+
+
+class Relay:
+    """All streams of all services, and where they go to."""
+
+    def __init__(self, epoll: select.epoll, stdout: Sink, stderr: Sink) -> None:
+        """Take what tells that something can be read or written, and the two sinks, which may be one."""
+        self._epoll = epoll
+        self.sinks = list(dict.fromkeys((stdout, stderr)))
+        self._outputs = (stdout, stderr)
+        self._sources: dict[int, Source] = {}
+        self._by_name: dict[str, tuple[Source, Source]] = {}
+        self._parked: dict[Sink, list[Source]] = {sink: [] for sink in self.sinks}
+        """Those who have to wait for a sink that is blocked."""
+        self._awaited: dict[int, Sink] = {}
+        """The sinks that are blocked, by descriptor."""
+        # https://no-color.org
+        self._has_colours = not any(entry.startswith(b"NO_COLOR=") and entry[9:] for entry in _kernel.environment())
+
+    def add(self, service: Service, width: int, number: int, owner: tuple[int, int]) -> None:
+        """Make the two pipes of a service, whose name is shown so wide. Raises OSError."""
+        pair = []
+        for sink in self._outputs:
+            if service.output == "plain":
+                lines = Lines(b"", b"", LONGEST_PLAIN)
+            else:
+                colour = COLOURS[number % len(COLOURS)] if sink.is_tty and self._has_colours else None
+                lines = Lines(*heads(service.name, width, colour), LONGEST_NAMED)
+            source = Source(_kernel.make_pipe(*owner), lines, sink)
+            pair.append(source)
+            self._sources[source.reads] = source
+            self._epoll.register(source.reads, select.EPOLLIN)
+        self._by_name[service.name] = (pair[0], pair[1])
+
+    def streams(self, name: str) -> tuple[int, int]:
+        """What a service gets as stdout and stderr. Raises KeyError."""
+        out, err = self._by_name[name]
+        return out.writes, err.writes
+
+    def ready(self, fd: int) -> None:
+        """Something can be read, or written, at this descriptor: do it."""
+        source = self._sources.get(fd)
+        if source is None:
+            sink = self._awaited.get(fd)
+            if sink is not None:
+                sink.flush()
+        elif source.sink.is_blocked:
+            self._epoll.unregister(fd)
+            self._parked[source.sink].append(source)
+        else:
+            source.pass_on()
+
+    def life_ended(self, name: str) -> None:
+        """A life of this service has ended: what it has written comes before anything else that it will."""
+        for source in self._by_name.get(name, ()):
+            source.life_ended()
+            source.pass_on_last_words()
+
+    def settle(self) -> None:
+        """Wait for the sinks that are blocked, and let those go on that have waited for one that is no more."""
+        for sink in self.sinks:
+            if not sink.is_blocked and sink.fd in self._awaited:
+                self._unblocked(sink)
+            if sink.is_blocked and sink.fd not in self._awaited:
+                self._awaited[sink.fd] = sink
+                self._epoll.register(sink.fd, select.EPOLLOUT)
+
+    def _unblocked(self, sink: Sink) -> None:
+        del self._awaited[sink.fd]
+        self._epoll.unregister(sink.fd)
+        parked, self._parked[sink] = self._parked[sink], []
+        for source in parked:
+            self._epoll.register(source.reads, select.EPOLLIN)
+        for source in self._sources.values():
+            if source.sink is sink and source.has_end:
+                source.pass_on_last_words()
+
+    def drain(self, seconds: float) -> None:
+        """Pass on what is left, now that nobody writes any more; give a sink that is blocked so much time."""
+        until = _kernel.monotonic() + seconds
+        poll = select.poll()
+        for source in self._sources.values():
+            source.life_ended()
+        while True:
+            for source in self._sources.values():
+                source.pass_on_last_words()
+            blocked = [sink for sink in self.sinks if sink.is_blocked]
+            left = until - _kernel.monotonic()
+            if not blocked or left <= 0:
+                break
+            for sink in self.sinks:
+                if sink.is_blocked:
+                    poll.register(sink.fd, select.POLLOUT)
+            poll.poll(left * 1000)
+            for sink in blocked:
+                poll.unregister(sink.fd)
+                sink.flush()
+        for sink in blocked:
+            sink.drop()
+            sink.dropped += sum(source.unread() for source in self._sources.values() if source.sink is sink)

@@ -1,0 +1,106 @@
+"""A sink: where the lines of many services go, stdout or stderr of `run`. Nothing here waits.
+
+What does not fit is kept, a little of it, and those who bring lines have to wait. Source: contract, "Output".
+"""
+
+import os
+
+from run.log import Log
+from run.outlet import Outlet
+
+LONGEST_LOG = 64 * 1024
+"""Bytes of the log that are kept while a sink is blocked; more is dropped."""
+
+MOST_PIECES = 512
+"""Pieces in one call; the kernel takes 1024, IOV_MAX of writev(2)."""
+
+
+class Sink:
+    """Whole lines go in; to whom they go may be slow, or gone."""
+
+    def __init__(self, given: int, name: str) -> None:
+        """Take a descriptor that `run` was given, and what the log calls it."""
+        self.name = name
+        self.outlet = Outlet(given)
+        self.fd = self.outlet.open()
+        self.is_tty = os.isatty(given)
+        self.dropped = 0
+        """Bytes that nobody was there for."""
+        self.failure = ""
+        """Why something could not be written."""
+        self._kept: list[bytes] = []
+        self._kept_log = 0
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether something is kept, so that nothing more can be taken."""
+        return bool(self._kept)
+
+    @property
+    def kept(self) -> int:
+        """Bytes that are kept."""
+        return sum(map(len, self._kept))
+
+    def put(self, pieces: list[bytes]) -> None:
+        """Write pieces of whole lines, and keep what does not fit. Only while it is not blocked."""
+        self._kept = pieces
+        self.flush()
+
+    def put_log(self, line: bytes) -> None:
+        """Write a line of the log: behind what is kept, so that it is not in the middle of a line."""
+        if self.is_blocked:
+            if self._kept_log + len(line) <= LONGEST_LOG:
+                self._kept_log += len(line)
+                self._kept.append(line)
+        else:
+            self.put([line])
+
+    def flush(self) -> None:
+        """Write what is kept, as far as it can be."""
+        while self._kept:
+            try:
+                written = self.outlet.write_pieces(self._kept[:MOST_PIECES])
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self.failure = str(error.strerror)
+                self.drop()
+                return
+            if not written:
+                return
+            self._kept = _rest(self._kept, written)
+        self._kept_log = 0
+
+    def drop(self) -> int:
+        """Give up what is kept; return how many bytes that is."""
+        count = self.kept
+        self.dropped += count
+        self._kept, self._kept_log = [], 0
+        return count
+
+
+def _rest(pieces: list[bytes], written: int) -> list[bytes]:
+    """What is left of pieces of which so many bytes were written."""
+    for index, piece in enumerate(pieces):
+        if written < len(piece):
+            return [piece[written:], *pieces[index + 1 :]]
+        written -= len(piece)
+    return []
+
+
+class SharedLog(Log):
+    """The log, where lines of services go to stderr, too: it is written by the same sink."""
+
+    def __init__(self, quiet: int, sink: Sink) -> None:
+        """Count `-q` in quiet; take the sink of stderr."""
+        super().__init__(quiet)
+        self._sink = sink
+
+    @property
+    def fd(self) -> int | None:
+        """The sink's own descriptor."""
+        return self._sink.outlet.own
+
+    def write(self, line: bytes) -> None:
+        """Write a line, or keep it for a while."""
+        self._sink.put_log(line)
