@@ -73,8 +73,10 @@ else
     for function in malloc calloc realloc free pthread_self pthread_key_create; do
         wrapped+=("-Wl,--wrap=$function")
     done
+    # At this address, and not lower, no small number looks like a pointer, to prove.py.
     link_mould() { # BYTES: with a heap of that size, for the program that makes the snapshot
-        link "$work/mould" "${wrapped[@]}" -Wl,-T,build/static/snapshot.ld -Wl,--defsym=snapshot_heap_size="$1"
+        link "$work/mould" "${wrapped[@]}" -Wl,-T,build/static/snapshot.ld -Wl,--defsym=snapshot_heap_size="$1" \
+            -Wl,-Ttext-segment=0x30000000
     }
     link_mould $((32 << 20))
     used=$("$work/mould" "$work/image")
