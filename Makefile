@@ -1,5 +1,5 @@
 # `make` lists what can be made. LINK=static|staticx and PYTHON=python3.x choose how `make build` links: see README.md.
-# SNAPSHOT=1 puts a snapshot of the initialized interpreter in (on trial): see build/static/snapshot.c.
+# SNAPSHOT=0 leaves out the snapshot of the initialized interpreter, which LINK=static has: see CONTRIBUTING.md.
 
 SHELL := /bin/bash
 PREFIX ?= /usr/local

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Make dist/run and dist/run.1: install what is missing, choose how to link, and do it. Called by `make build`.
 #
-#   [LINK=static|staticx] [SNAPSHOT=1] [PYTHON=python3.x] build/build.sh
+#   [LINK=static|staticx] [SNAPSHOT=0] [PYTHON=python3.x] build/build.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . build/prerequisites.sh
@@ -39,7 +39,7 @@ fi
 
 # All that the result depends on; when nothing of it has changed there is nothing to do.
 inputs=$(
-    echo "$LINK ${SNAPSHOT:-0} $("$python" -c 'import sys; print(sys.executable, sys.version)') $(gcc -dumpfullversion)"
+    echo "$LINK ${SNAPSHOT:-1} $("$python" -c 'import sys; print(sys.executable, sys.version)') $(gcc -dumpfullversion)"
     find build spec run pyproject.toml -type f ! -name '*.pyc' -print0 | sort -z | xargs -0 sha256sum
 )
 if [ -x dist/run ] && [ -f dist/run.1 ] && [ "$(cat .work/inputs 2>/dev/null)" = "$inputs" ]; then

@@ -1,23 +1,30 @@
 #!/bin/bash
 # Link the program statically: run/ frozen, CPython's libpython3.x.a, and an entry point of our own.
 #
-#   [SNAPSHOT=1] build/static/build.sh PYTHON WORK TARGET
+#   [SNAPSHOT=0] build/static/build.sh PYTHON WORK TARGET
 #
-# PYTHON is that of the build's virtual environment, WORK a folder for what is made on the way. With SNAPSHOT=1 the
-# interpreter is initialized once, here, instead of at each start: see snapshot.c. That is on trial.
+# PYTHON is that of the build's virtual environment, WORK a folder for what is made on the way. The interpreter is
+# initialized once, here, instead of at each start: see snapshot.c. SNAPSHOT=0 leaves that out.
 set -euo pipefail
 
 python=$1 work=$2 target=$3
 root=$(cd "$(dirname "$0")/../.." && pwd)
 . "$root/build/prerequisites.sh"
 
-snapshot=${SNAPSHOT:-0}
+snapshot=${SNAPSHOT:-1}
+without_snapshot() { # REASON: unless none is wanted
+    [ "$snapshot" = 0 ] || say "no snapshot, so that a start takes three times as long: $1"
+    snapshot=0
+}
 case $("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') in
     3.11 | 3.12) ;;
-    *) [ "$snapshot" = 0 ] || say "no snapshot: it is known to work with Python 3.11 and 3.12 only" && snapshot=0 ;;
+    *) without_snapshot "it is known to work with Python 3.11 and 3.12 only" ;;
 esac
-if [ "$snapshot" != 0 ] && [[ $(gcc -Wl,--version 2>/dev/null) != "GNU ld"* ]]; then
-    say "no snapshot: it takes the linker GNU ld" && snapshot=0
+linker_flags=("-Wl,--gc-sections" "-Wl,--build-id=none")
+if [[ $(gcc -Wl,--version 2>/dev/null) == "GNU ld"* ]]; then
+    linker_flags+=("-Wl,--no-warnings") # of functions (getpwnam) that would load shared libraries; the program calls none
+else
+    without_snapshot "it takes the linker GNU ld"
 fi
 
 # Column tables are for tracebacks, which no user sees; the hash seed makes the order of sets the same every time.
@@ -54,11 +61,10 @@ compile main build/static/main.c
 compile frozen "$work/generated/frozen.c"
 compile inittab "$work/generated/inittab.c"
 
-# The linker warns of functions (getpwnam, dlopen) that would load shared libraries; the program calls none of them.
 link() { # TARGET FLAG...
     # shellcheck disable=SC2086
     gcc -static -no-pie -s -o "$1" "${objects[@]}" "$library" $libraries -lm \
-        -Wl,--entry=run_entry -Wl,--gc-sections -Wl,--build-id=none -Wl,--no-warnings -Wl,-Map="$1.map" "${@:2}"
+        -Wl,--entry=run_entry "${linker_flags[@]}" -Wl,-Map="$1.map" "${@:2}"
 }
 
 if [ "$snapshot" = 0 ]; then
@@ -68,8 +74,10 @@ else
     for function in malloc calloc realloc free pthread_self pthread_key_create; do
         wrapped+=("-Wl,--wrap=$function")
     done
+    # At this address, and not lower, no small number looks like a pointer, to prove.py.
     link_mould() { # BYTES: with a heap of that size, for the program that makes the snapshot
-        link "$work/mould" "${wrapped[@]}" -Wl,-T,build/static/snapshot.ld -Wl,--defsym=snapshot_heap_size="$1"
+        link "$work/mould" "${wrapped[@]}" -Wl,-T,build/static/snapshot.ld -Wl,--defsym=snapshot_heap_size="$1" \
+            -Wl,-Ttext-segment=0x30000000
     }
     link_mould $((32 << 20))
     used=$("$work/mould" "$work/image")

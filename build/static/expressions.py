@@ -1,7 +1,9 @@
-"""A small module `re` for the program, in which the regular expressions are compiled already. Used by freeze.py.
+"""A stand-in for `re` that docopt gets where there is no snapshot: with its expressions compiled. Used by freeze.py.
 
-docopt uses a few regular expressions to read its grammar, which never changes. Python's own `re` would be half of the
-program's start: it compiles them, for which it needs enumerations, caches and some more modules.
+docopt uses a few regular expressions to read its grammar, which never changes. Python's own `re` compiles them, for
+which it needs enumerations, caches and some more modules: with it at the start of each process LINK=staticx takes
+10.9 MB of private memory, more than the 10 MB that are its limit, and 9.3 MB without. What is imported later, by
+services, gets Python's own.
 """
 
 import re
@@ -11,6 +13,9 @@ from unittest.mock import patch
 from docopt import docopt
 
 from run.cli import GRAMMAR
+
+NAME = "docopt_re"
+"""Of the stand-in; main.c lets docopt find it as `re`."""
 
 SOURCE = '''\
 """What docopt uses of `re`, with the expressions compiled when the program was built."""

@@ -61,6 +61,7 @@ static void check_memory(void)
     munmap(memory, NEEDED);
 }
 
+/* The core of the interpreter, and all that will ever be imported within reach. */
 static void start_interpreter(void)
 {
     PyPreConfig preconfig;
@@ -122,16 +123,27 @@ static int set_arguments(int argc, char **argv)
     return 0;
 }
 
-/* An interpreter that finds nothing on disk, with the extension module. 0, or -1 with an exception set. */
+/* An empty list in sys, which a later phase would have made. 0, or -1 with an exception set. */
+static int set_empty(const char *name)
+{
+    PyObject *list = PyList_New(0);
+    int outcome = list ? PySys_SetObject(name, list) : -1;
+
+    Py_XDECREF(list);
+    return outcome;
+}
+
+/*
+ * An interpreter that finds nothing on disk, with the extension module. What an import makes stays: to look for garbage in
+ * it would be in vain. 0, or -1 with an exception set.
+ */
 static int prepare(void)
 {
     PyImport_FrozenModules = run_frozen_modules;
     start_interpreter();
-
-    PyObject *path = PyList_New(0);
-    if (!path || PySys_SetObject("path", path) < 0)
+    PyGC_Disable();
+    if (set_empty("path") < 0 || set_empty("warnoptions") < 0) /* the latter for `warnings`, when it is imported */
         return -1;
-    Py_DECREF(path);
     return add_kernel_module();
 }
 
@@ -168,7 +180,6 @@ static _Noreturn void make_snapshot(const char *path)
     snapshot_begin_building();
     if (prepare() < 0)
         fail(exception_text());
-    PyGC_Disable();
     for (const struct _frozen *module = run_frozen_modules; module->name; module++) {
         if (!PyImport_ImportModule(module->name))
             fail(exception_text());
@@ -196,25 +207,40 @@ static void begin(int argc, char **argv)
 
 #else
 
+/* docopt finds a stand-in under the name of `re` (see expressions.py); everybody else will find Python's own. 0, or -1 with an
+   exception set. */
+static int import_docopt(void)
+{
+    PyObject *modules = PyImport_GetModuleDict(), *stand_in = PyImport_ImportModule("docopt_re");
+
+    if (!stand_in || PyDict_SetItemString(modules, "re", stand_in) < 0 || !PyImport_ImportModule("docopt"))
+        return -1;
+    return PyDict_DelItemString(modules, "re");
+}
+
 /* Make the interpreter. */
 static void begin(int argc, char **argv)
 {
     (void)argc, (void)argv;
     check_memory();
-    if (prepare() < 0)
+    if (prepare() < 0 || import_docopt() < 0)
         fail(exception_text());
 }
 
 #endif
 
+/*
+ * The interpreter's environment: the command's variables are none of its business, _start.c keeps them. With this value of TZ
+ * the C library looks for no time zone, neither here nor where the program is built: tzset(3). An import of `time` asks.
+ */
+static char *environment[] = {"TZ=:", NULL};
+
 int main(int argc, char **argv)
 {
     if (start_environment)
-        clearenv(); /* the command's variables are none of the interpreter's: _start.c keeps them */
+        environ = environment;
     begin(argc, argv);
 
-    /* What an import makes stays: to look for garbage in it would be in vain. */
-    PyGC_Disable();
     PyObject *module = PyImport_ImportModule("run.__main__");
     PyGC_Enable();
 

@@ -27,7 +27,8 @@ from layout import Layout, Piece, layout_of, read_map
 WORD = 8  # bytes
 NOBODY = 65534
 ADDR_NO_RANDOMIZE = 0x0040000  # <sys/personality.h>
-CLONE_NEWUTS = 0x04000000  # <sched.h>
+CLONE_NEWNS, CLONE_NEWUTS = 0x00020000, 0x04000000  # <sched.h>
+MS_REC, MS_PRIVATE = 1 << 14, 1 << 18  # <sys/mount.h>
 FAR = range(0xFFF000000000, 1 << 48) if os.uname().machine == "aarch64" else range(0x7E0000000000, 1 << 47)
 """Where the kernel puts the stack, mappings and the vdso; no text of eight bytes looks like that."""
 
@@ -112,6 +113,15 @@ def have_another_host_name() -> None:
     socket.sethostname("elsewhere")
 
 
+def have_another_time_zone() -> None:
+    """The file /etc/localtime says so, a file of tzfile(5) with one time, in a mount namespace of its own."""
+    call("unshare", CLONE_NEWNS)
+    call("mount", b"none", b"/", None, MS_REC | MS_PRIVATE, None)
+    call("mount", b"none", b"/etc", b"tmpfs", 0, None)
+    zone = b"TZif2" + bytes(15) + struct.pack(">6llBB4s", 0, 0, 0, 0, 1, 4, 19800, 0, 0, b"XXX")
+    Path("/etc/localtime").write_bytes(2 * zone + b"\nXXX-5:30\n")
+
+
 def have_a_small_stack() -> None:
     """A limit on the stack also moves where the kernel maps other things."""
     resource.setrlimit(resource.RLIMIT_STACK, (1 << 20, resource.getrlimit(resource.RLIMIT_STACK)[1]))
@@ -147,10 +157,13 @@ CONDITIONS: dict[str, Callable[[], object]] = {
     "without address randomization": lambda: call("personality", ADDR_NO_RANDOMIZE),
     "by another user": be_nobody,
     "on a host of another name": have_another_host_name,
+    "in another time zone": have_another_time_zone,
     "with other descriptors": have_other_descriptors,
     "with other processors, priority, session and signals": be_last_in_line,
 }
-TAKES_RIGHTS = ("without address randomization", "by another user", "on a host of another name")
+TAKES_RIGHTS = (
+    *("without address randomization", "by another user", "on a host of another name", "in another time zone"),
+)
 """What a container's rules, or not being root, may forbid: then the others have to do."""
 
 NOT_PERMITTED = 77  # the exit code of a process that could not change what it was to change

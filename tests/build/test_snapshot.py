@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from engine import unavailable
 from harness import Starter
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,18 +21,15 @@ WORK = ROOT / ".work" / "static"
 PYTHON = WORK / "venv" / "bin" / "python"
 SECTION = ".snapshot"
 
-if os.environ.get("SNAPSHOT") != "1":
-    pytest.skip("made with SNAPSHOT=1 make test: it is on trial", allow_module_level=True)
-
 pytestmark = pytest.mark.static_only("its libpython is relocated at each start")
 
 
-def tool(*words: str | Path, code: int = 0) -> str:
-    """Run a tool, which must end with this code: what it says. Skips where it is not installed."""
+def tool(*words: str | Path, code: int | None = 0) -> str:
+    """Run a tool, which must end with this code, if one is given: what it says. Skips where it is not installed."""
     if not shutil.which(words[0]):
         pytest.skip(f"there is no {words[0]}")
     result = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    assert result.returncode == code, result.stdout
+    assert code in (None, result.returncode), result.stdout
     return result.stdout
 
 
@@ -50,8 +48,10 @@ def version(*words: str | Path, code: int = 0) -> str:
 @pytest.fixture(scope="module")
 def program(binary: str) -> Path:
     """The binary under test, which has a snapshot."""
+    if os.environ.get("SNAPSHOT") == "0":
+        pytest.skip("built with SNAPSHOT=0")
     if not any(section_of(binary)):
-        pytest.skip("built with SNAPSHOT=0, or where no snapshot can be had")
+        unavailable("this build has no snapshot")
     return Path(binary)
 
 
@@ -106,6 +106,16 @@ def test_a_process_changes_its_own_copy_only(program: Path, start: Starter) -> N
         one.close_stdin()
         one.wait()
     assert program.read_bytes() == before
+
+
+@pytest.mark.parametrize("words", [("-q", "true"), ("-v",), ("-h",), ("-x",), ("-q", "-s", "TERM", "nothing-there")])
+def test_no_file_is_opened_but_stderr_for_the_log(program: Path, tmp_path: Path, words: tuple[str, ...]) -> None:
+    trace = tmp_path / "trace"
+    tool("strace", "-e", "trace=execve,?open,openat,?openat2", "-o", trace, program, *words, code=None)
+    lines = trace.read_text().splitlines()
+    assert lines[0].startswith("execve(")
+    known = "+++ exited with ", "--- SIGCHLD ", 'openat(AT_FDCWD, "/proc/self/fd/2", '
+    assert [line for line in lines[1:] if not line.startswith(known)] == []
 
 
 def test_readelf_and_file_understand_it(program: Path) -> None:
@@ -190,12 +200,15 @@ REFREEZE = """
 import marshal, re, sys
 from pathlib import Path
 table, source = map(Path, sys.argv[1:])
-code = marshal.dumps(compile(source.read_bytes(), "run.one.policy.py", "exec", dont_inherit=True, optimize=2))
+code = marshal.dumps(compile(source.read_bytes(), "run.py", "exec", dont_inherit=True, optimize=2))
 data = ",".join(map(str, code))
-text = re.sub(r"(code_run_policy\\[\\] = {)[^}]*", lambda found: found[1] + data, table.read_text())
-table.write_text(re.sub(r"(code_run_policy, .size = )\\d+", lambda found: found[1] + str(len(code)), text))
+text = re.sub(r"(code_run\\[\\] = {)[^}]*", lambda found: found[1] + data, table.read_text())
+table.write_text(re.sub(r"(code_run, .size = )\\d+", lambda found: found[1] + str(len(code)), text))
 """
 """Puts another source of one module into the table of frozen modules, which saves PyInstaller's analysis."""
+
+
+UNSOUND = "build: the snapshot"
 
 
 class Pipeline:
@@ -217,6 +230,11 @@ class Pipeline:
         assert text.count(old) == count, (name, old)
         path.write_text(text.replace(old, new))
 
+    def append(self, text: str) -> None:
+        """Add lines to the module that every other one of the package imports first."""
+        with (self.folder / "run" / "__init__.py").open("a") as file:
+            file.write(f"\n{text}")
+
     def tool(self, name: str, script: str, shell: str = "#!/bin/bash\n") -> Path:
         """Put a shell script of that name before all others in PATH."""
         path = self._tools / name
@@ -229,7 +247,7 @@ class Pipeline:
         extensions = list((WORK / "venv").glob("lib/python3.*/site-packages/run/_kernel*.so"))
         shutil.copy(extensions[0], self.folder / "run")
         again = self.tool("refreeze.py", REFREEZE, "")
-        frozen = f'"$RUN_WORK/generated/frozen.c" "{self.folder}/run.one.policy.py"'
+        frozen = f'"$RUN_WORK/generated/frozen.c" "{self.folder}/run/__init__.py"'
         copy = f'cp -r "{WORK}/generated" "$RUN_WORK" && exec "{PYTHON}" "{again}" {frozen}'
         generated = "" if analyse else f"-m\\ PyInstaller*) {copy} ;;"
         fake = f"*version_info*) echo {python_version}; exit ;;" if python_version else ""
@@ -250,7 +268,7 @@ class Pipeline:
         result = self.build(analyse)
         assert result.returncode != 0, "the build has found nothing"
         assert not self.target.exists()
-        lines = [line for line in result.stderr.splitlines() if line.startswith("build: the snapshot ")]
+        lines = [line for line in result.stderr.splitlines() if line.startswith(f"{UNSOUND} ")]
         assert len(lines) == 1, result.stderr
         assert "Traceback" not in result.stderr
         return lines[0]
@@ -277,7 +295,16 @@ def test_what_is_sound_is_built_and_has_nothing_of_the_builder_in_it(pipeline: P
 TAKES_RIGHTS = {
     "by another user": ("setpriv", "--reuid=65534", "--clear-groups", "true"),
     "on a host of another name": ("unshare", "--uts", "true"),
+    "in another time zone": ("unshare", "--mount", "mount", "-t", "tmpfs", "none", "/etc"),
 }
+
+
+def skip_without_rights(condition: str) -> None:
+    """Skip where this process may not do what makes the condition."""
+    if TAKES_RIGHTS.get(condition) and subprocess.run(TAKES_RIGHTS[condition], check=False).returncode:
+        pytest.skip(f"to build {condition} takes rights")
+
+
 SEEN_AT_IMPORT = {
     "once more": "posix.getpid()",
     "in another folder": "posix.getcwd()",
@@ -290,13 +317,58 @@ SEEN_AT_IMPORT = {
 
 @pytest.mark.parametrize("condition", SEEN_AT_IMPORT)
 def test_a_module_that_sees_the_builder_when_it_is_imported_fails_the_build(pipeline: Pipeline, condition: str) -> None:
-    if TAKES_RIGHTS.get(condition) and subprocess.run(TAKES_RIGHTS[condition], check=False).returncode:
-        pytest.skip(f"to build {condition} takes rights")
-    with (pipeline.folder / "run" / "policy.py").open("a") as file:
-        file.write(f"\nimport posix\nimport time\nSEEN = {SEEN_AT_IMPORT[condition]}\n")
+    skip_without_rights(condition)
+    pipeline.append(f"import posix\nimport time\nSEEN = {SEEN_AT_IMPORT[condition]}\n")
     said = pipeline.complaint(analyse=False)
     assert said.startswith(f"build: the snapshot is another when it is made {condition}")
     assert " at 0x" in said
+
+
+def test_a_time_zone_that_is_the_builders_fails_the_build(pipeline: Pipeline) -> None:
+    skip_without_rights("in another time zone")
+    pipeline.edit("build/static/main.c", '"TZ=:"', '"ZT=:"')
+    assert pipeline.complaint(analyse=False).startswith(f"{UNSOUND} is another when it is made in another time zone")
+
+
+SEEN_IN_THE_PROGRAM = """
+import docopt
+import re
+import time
+def error():
+    try:
+        b'\\xff'.decode()
+    except ValueError as error:
+        return type(error).__name__
+VERSION = [re.search('b+', 'abbc')[0], error(), *time.tzname, 'compile' in dir(re), 'compile' in dir(docopt.re)]
+"""
+
+
+@pytest.mark.parametrize("snapshot", ["1", "0"])
+def test_the_standard_library_is_pythons_own_but_for_docopts_re(pipeline: Pipeline, snapshot: str) -> None:
+    pipeline.append(SEEN_IN_THE_PROGRAM)
+    result = pipeline.build(analyse=False, SNAPSHOT=snapshot)
+    assert result.returncode == 0, result.stderr
+    assert version(pipeline.target) == f"run {['bb', 'UnicodeDecodeError', 'UTC', 'UTC', True, snapshot == '1']}\n"
+
+
+def test_what_is_imported_anywhere_in_the_package_is_in_the_program(pipeline: Pipeline) -> None:
+    lazy = "def lazy() -> None:\n    import {0}\n    def lazier() -> None:\n        from {1} import {2}\n"
+    with (pipeline.folder / "run" / "services" / "words.py").open("a") as file:
+        file.write(lazy.format("colorsys", "binascii", "hexlify"))
+    result = pipeline.build(analyse=True)
+    assert result.returncode == 0, result.stderr
+    frozen, in_c = re.findall(r"frozen: (.*); in C: (.*)", result.stdout)[0]
+    assert {"colorsys", "run.services.words", "run.services.file", "tomllib", "re", "encodings"} <= set(frozen.split())
+    assert {"binascii", "_datetime", "_socket", "math", "select"} <= set(in_c.split())
+    assert not {"_json", "email", "calendar", "_pickle", "zlib"} & {*frozen.split(), *in_c.split()}
+
+
+def test_what_cannot_be_imported_fails_the_build(pipeline: Pipeline) -> None:
+    with (pipeline.folder / "run" / "services" / "words.py").open("a") as file:
+        file.write("def lazy() -> None:\n    import _json\n")
+    result = pipeline.build(analyse=True)
+    assert result.returncode != 0
+    assert "build: _json cannot be imported: this Python has no built-in module _json" in result.stderr
 
 
 EXCLUDED = "EXCLUDE_FILE(*/start.o "
@@ -357,17 +429,25 @@ def test_a_program_that_the_snapshot_is_not_in_fails_the_build(pipeline: Pipelin
     )
 
 
+NO_SNAPSHOT = "build: no snapshot, so that a start takes three times as long: "
+
+
 @pytest.mark.parametrize(
-    ("python_version", "variables", "said"),
+    ("python_version", "linker", "variables", "said"),
     [
-        ("", {"SNAPSHOT": "0"}, ""),
-        ("3.14", {}, "build: no snapshot: it is known to work with Python 3.11 and 3.12 only\n"),
+        ("", "bfd", {"SNAPSHOT": "0"}, []),
+        ("3.14", "bfd", {}, [f"{NO_SNAPSHOT}it is known to work with Python 3.11 and 3.12 only"]),
+        ("", "gold", {}, [f"{NO_SNAPSHOT}it takes the linker GNU ld"]),
     ],
 )
 def test_without_a_snapshot_it_is_built_the_old_way_and_says_so(
-    pipeline: Pipeline, python_version: str, variables: dict[str, str], said: str
+    pipeline: Pipeline, python_version: str, linker: str, variables: dict[str, str], said: list[str]
 ) -> None:
+    if not shutil.which(f"ld.{linker}"):
+        pytest.skip(f"there is no linker {linker}")
+    pipeline.tool("gcc", f'exec {shutil.which("gcc")} -fuse-ld={linker} "$@"')
     result = pipeline.build(analyse=False, python_version=python_version, **variables)
-    assert (result.returncode, result.stderr) == (0, said)
+    lines = [line for line in result.stderr.splitlines() if line.startswith("build: ")]  # other linkers warn
+    assert (result.returncode, lines) == (0, said), result.stderr
     assert section_of(pipeline.target) == (0, 0, 0)
     assert version(pipeline.target).startswith("run ")
