@@ -6,7 +6,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <malloc.h>
 #include <sys/fsuid.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -69,4 +72,56 @@ PyObject *kernel_capabilities(PyObject *module, PyObject *unused)
     if (syscall(SYS_capget, &header, data) < 0)
         return PyErr_SetFromErrno(PyExc_OSError);
     return PyLong_FromUnsignedLongLong(data[0].effective | (unsigned long long)data[1].effective << 32);
+}
+
+const char kernel_set_death_signal_doc[] = PyDoc_STR(
+    "set_death_signal(signum)\n\n"
+    "Get this signal when the parent dies: PR_SET_PDEATHSIG of prctl(2). Raises OSError.");
+
+PyObject *kernel_set_death_signal(PyObject *module, PyObject *arg)
+{
+    (void)module;
+    long signum = PyLong_AsLong(arg);
+
+    if (PyErr_Occurred())
+        return NULL;
+    if (prctl(PR_SET_PDEATHSIG, signum, 0L, 0L, 0L) < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    Py_RETURN_NONE;
+}
+
+const char kernel_unread_doc[] = PyDoc_STR(
+    "unread(fd) -> number of bytes\n\n"
+    "What can be read from a pipe: FIONREAD of pipe(7). Raises OSError.");
+
+PyObject *kernel_unread(PyObject *module, PyObject *arg)
+{
+    (void)module;
+    long fd = PyLong_AsLong(arg);
+    int count = 0;
+
+    if (PyErr_Occurred())
+        return NULL;
+    return ioctl((int)fd, FIONREAD, &count) < 0 ? PyErr_SetFromErrno(PyExc_OSError) : PyLong_FromLong(count);
+}
+
+const char kernel_keep_freed_memory_doc[] = PyDoc_STR(
+    "keep_freed_memory(size)\n\n"
+    "Use freed memory of up to so many bytes again, rather than give it back to the kernel each time: mallopt(3). What is\n"
+    "passed on is copied in pieces of some 100 kB.");
+
+PyObject *kernel_keep_freed_memory(PyObject *module, PyObject *arg)
+{
+    (void)module;
+    int size = (int)PyLong_AsLong(arg);
+
+    if (PyErr_Occurred())
+        return NULL;
+#ifdef __GLIBC__
+    mallopt(M_MMAP_THRESHOLD, size);
+    mallopt(M_TRIM_THRESHOLD, size);
+#else
+    (void)size;
+#endif
+    Py_RETURN_NONE;
 }

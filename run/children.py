@@ -16,6 +16,7 @@ SHOWN = 20
 """How many of those that were sent a signal are named in the log."""
 
 _buffer = bytearray(4096)
+_view = memoryview(_buffer)
 """What is read from /proc: the same memory every time. Whoever runs for months must not grow by fragmentation."""
 
 
@@ -25,7 +26,7 @@ def _read(path: str) -> bytes:
     try:
         content = b""
         while count := os.readv(fd, [_buffer]):
-            content += _buffer[:count]
+            content += bytes(_view[:count])
         return content
     finally:
         os.close(fd)
@@ -88,23 +89,36 @@ def _scan_for_children(found: Recipients) -> None:
                 _add(found, int(name))
 
 
+def _numbers(path: str) -> list[int]:
+    """The numbers in a file under /proc, however many. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        numbers: list[int] = []
+        begun = b""  # a number that goes on in what is read next
+        while count := os.readv(fd, [_buffer]):
+            *whole, begun = (begun + bytes(_view[:count])).split(b" ")
+            numbers += map(int, whole)
+        return [*numbers, int(begun)] if begun else numbers
+    finally:
+        os.close(fd)
+
+
 def _read_children(found: Recipients) -> None:
     """Find all children, zombies included. Raises OSError.
 
     Source: /proc/pid/task/tid/children of proc(5). It may miss some while others go away, but only `run` itself, by
     reaping, makes a child of its own go away.
     """
-    fd = os.open("/proc/thread-self/children", os.O_RDONLY | os.O_CLOEXEC)
+    for pid in _numbers("/proc/thread-self/children"):
+        _add(found, pid)
+
+
+def of(pid: int) -> list[int]:
+    """The children of another process, which has one thread, as far as /proc tells."""
     try:
-        begun = b""  # a number that goes on in what is read next
-        while count := os.readv(fd, [_buffer]):
-            *whole, begun = (begun + _buffer[:count]).split(b" ")
-            for number in whole:
-                _add(found, int(number))
-        if begun:
-            _add(found, int(begun))
-    finally:
-        os.close(fd)
+        return _numbers(f"/proc/{pid}/task/{pid}/children")
+    except OSError:
+        return []
 
 
 def not_as_group() -> set[int]:

@@ -17,6 +17,9 @@ from run.services.words import decoded, listed, nearest, shown
 LARGEST = 1 << 20
 """Bytes that a file may have."""
 
+PART = 1 << 14
+"""Bytes that are read at once."""
+
 DEFAULT_GRACE = 9.0
 """Seconds for all services together: one below the 10 that docker gives."""
 
@@ -83,7 +86,7 @@ def read(path: bytes) -> bytes:
         if not S_ISREG(os.fstat(fd).st_mode):
             raise FileError("cannot be read: a regular file is accepted")
         content = bytearray()
-        while part := os.read(fd, LARGEST):
+        while part := os.read(fd, PART):
             content += part
             if len(content) > LARGEST:
                 raise FileError(f"is too large: at most {LARGEST >> 20} MiB is accepted")

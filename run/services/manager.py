@@ -105,13 +105,13 @@ class Manager:
         self._next_look = 0.0
 
     def actions(self, now: float) -> list[Action]:
-        """What is to be done now, in this order."""
+        """What is to be done now, in order. A start comes last: how it goes is to be told before anything else follows."""
         self._see_what_is_due(now)
-        while self._to_look_at:
-            self._look_at(self._to_look_at.popleft(), now)
+        self._look_at_all(now)
         if self._all_are_final():
             if not self.is_stopping and not any(life.by_hand for life in self.lives.values()):
                 self.stop_all("no service is left", now)
+                self._look_at_all(now)
             if self.is_stopping:
                 self._end_the_rest(now)
         actions, self._actions = self._actions, []
@@ -119,9 +119,11 @@ class Manager:
 
     def timeout(self, now: float) -> float | None:
         """How many seconds from now something is due without an event; None: nothing ever is."""
+        if self._to_look_at or self._actions:
+            return 0.0
         times = [life.next_start if life.state == RESTARTING else life.kill_at for life in self._timed]
         times += [self._last_third_at, None if self.is_killing else self._kill_at]
-        if self._rest_to_look_at and not self.is_killing:
+        if self._rest_to_look_at and not self.is_killing and self.is_over:
             times.append(self._next_look)
         due = [time for time in times if time is not None]
         return max(0.0, min(due) - now) if due else None
@@ -133,7 +135,7 @@ class Manager:
     @property
     def is_over(self) -> bool:
         """Whether nothing is to be done any more, once no process is left."""
-        return self.is_stopping and self._all_are_final()
+        return self.is_stopping and self._all_are_final() and not self._actions
 
     @property
     def exit_code(self) -> int:
@@ -179,7 +181,8 @@ class Manager:
 
     def shown(self, name: str, event: str, now: float) -> None:
         """A service has shown to be ready (SUCCEEDED), or was not in time (LATE), or is UNHEALTHY."""
-        self._tell(self.lives[name], event, now)
+        if event == SUCCEEDED or not self.is_stopping:  # then all are stopped in order
+            self._tell(self.lives[name], event, now)
 
     def orphan_ended(self) -> None:
         """A process that belongs to no service was reaped: it may have left others behind."""
@@ -271,6 +274,10 @@ class Manager:
         if ends_all and not self.is_stopping:
             self._cause = life
             self.stop_all(f"{name} has {'failed' if life.state == FAILED else 'ended'}", now)
+
+    def _look_at_all(self, now: float) -> None:
+        while self._to_look_at and not (self._actions and isinstance(self._actions[-1], Start)):
+            self._look_at(self._to_look_at.popleft(), now)
 
     def _look_at(self, life: Life, now: float) -> None:
         """See whether what a service is, what is wanted of it, and what others are, lead on."""

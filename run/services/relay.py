@@ -4,11 +4,8 @@ Each service has a pipe for each of its two streams, for all its lives; `run` ho
 comes to its end. Source: contract, "Output".
 """
 
-import fcntl
 import os
 import select
-import sys
-import termios
 from collections import deque
 
 from run import _kernel
@@ -35,10 +32,6 @@ class Source:
         self._ends: deque[int] = deque()
         """The places, in bytes from the beginning, at which lives have ended, so that a line ends there, too."""
 
-    def unread(self) -> int:
-        """How many bytes are in the pipe: FIONREAD of ioctl(2)."""
-        return int.from_bytes(fcntl.ioctl(self.reads, termios.FIONREAD, bytes(4)), sys.byteorder)
-
     @property
     def has_end(self) -> bool:
         """Whether a life has ended whose last words were not passed on yet."""
@@ -62,7 +55,7 @@ class Source:
 
     def life_ended(self) -> None:
         """A life has ended: what it has written so far is to end with a line's end."""
-        self._ends.append(self._taken + self.unread())
+        self._ends.append(self._taken + _kernel.unread(self.reads))
 
     def pass_on_last_words(self) -> None:
         """Pass on what lives that have ended have written, as far as the sink takes it."""
@@ -75,6 +68,7 @@ class Relay:
 
     def __init__(self, epoll: select.epoll, stdout: Sink, stderr: Sink) -> None:
         """Take what tells that something can be read or written, and the two sinks, which may be one."""
+        _kernel.keep_freed_memory(4 * CHUNK)
         self._epoll = epoll
         self.sinks = list(dict.fromkeys((stdout, stderr)))
         self._outputs = (stdout, stderr)
@@ -167,4 +161,6 @@ class Relay:
                 sink.flush()
         for sink in blocked:
             sink.drop()
-            sink.dropped += sum(source.unread() for source in self._sources.values() if source.sink is sink)
+            sink.dropped += sum(
+                _kernel.unread(source.reads) for source in self._sources.values() if source.sink is sink
+            )

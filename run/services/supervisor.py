@@ -14,16 +14,21 @@ from run.log import Log
 from run.loop import CLD_CODES, PATIENCE, SI_QUEUE, Charge, Loop, RunError, Signal, become_reaper
 from run.one import terminal
 from run.recipients import Served
+from run.services.keeper import ENDED, KILL_ALL, NOT_EXECUTED, NOT_FORKED, STARTED, keep
+from run.services.life import STARTING, SUCCEEDED
 from run.services.manager import Action, Kill, Manager, Say, Start, Stop, StopRest
 from run.services.plan import Plan, Service
 from run.services.relay import Relay
 from run.services.sink import SharedLog, Sink
 from run.services.users import switch
-from run.signals import CHLD, FORWARDED, HUP, INT, KILL, QUIT, TERM, TSTP, describe, signal_set
+from run.signals import CHLD, FORWARDED, HUP, INT, KILL, QUIT, TERM, TSTP, contains, describe, signal_set
 from run.text import shown
 from run.wait_status import described, stop_signal
 
 WAITED_FOR = FORWARDED | signal_set(CHLD, TSTP)
+
+STOPPING = signal_set(TERM, INT, QUIT)
+"""What stops all, whoever sends it."""
 
 STARTS = 16
 """How many services are started before signals, ends and output are looked at again."""
@@ -50,6 +55,10 @@ class Supervisor(Charge):
         """The services by their main processes."""
         self._lingering: dict[str, float] = {}
         """The services whose main process was reaped, and whose group is not gone; when to look again."""
+        self._reports: dict[int, str] = {}
+        """The services whose keepers tell how the start went, by the descriptor where they do."""
+        self._not_started: dict[str, tuple[bool, str]] = {}
+        """What they have told: whether that is for good, and exit code and reason."""
         self._may_reap = True
         self._is_childless = False
         self._interrupts = 0
@@ -64,6 +73,8 @@ class Supervisor(Charge):
         if self._log.shows_info:
             self._log.info(f"own pid is {os.getpid()}")
         self._strangers = children.from_before()
+        while (signal := _kernel.wait_signal(STOPPING, 0)) is not None:  # before anything is started
+            self.signalled(*signal)
         Loop(self, self._log).run()
         self._end_output()
         code = self._manager.exit_code
@@ -82,7 +93,7 @@ class Supervisor(Charge):
 
     def is_over(self) -> bool:
         """Whether no service runs or will."""
-        return self._manager.is_over
+        return self._manager.is_over and not self._actions
 
     def reap(self) -> bool:
         """Reap one child, if one has told that there is something to be reaped."""
@@ -104,8 +115,11 @@ class Supervisor(Charge):
     def act(self, now: float) -> None:
         """Do what the manager wants; then pass on what services have written."""
         self._look_at_lingering(now)
-        self._do(now)
         ready, self._ready = self._ready, []
+        for fd in ready:
+            if fd in self._reports:
+                self._read_report(fd, now)
+        self._do(now)
         for fd in ready:
             self._relay.ready(fd)
         self._relay.settle()
@@ -138,7 +152,7 @@ class Supervisor(Charge):
         elif signum == TSTP:
             if code > 0:
                 terminal.suspend()  # Ctrl-Z: services have no terminal, and go on
-        elif signum in (TERM, INT, QUIT) or (signum == HUP and code > 0):
+        elif contains(STOPPING, signum) or (signum == HUP and code > 0):
             self._interrupts += signum == INT
             decide = self._manager.kill_all if self._interrupts > 1 else self._manager.stop_all
             decide(f"{describe(signum)} has come" + (f" from pid {sender}" if code <= 0 and sender else ""), _now())
@@ -213,11 +227,9 @@ class Supervisor(Charge):
             case Start(name):
                 self._start(self._services[name], now)
             case Stop(name, signum, to_group):
-                life = self._manager.lives[name]
-                self._send(f"sending {describe(signum)} to {life.title}", signum, -life.pid if to_group else life.pid)
+                self._stop(name, signum, to_group)
             case Kill(name):
-                life = self._manager.lives[name]
-                self._send(f"sending {describe(KILL)} to {life.title}", KILL, -life.pid)
+                self._stop(name, KILL, to_group=True)
                 if name in self._lingering:
                     self._lingering[name] = now + PATIENCE
             case StopRest(signum):
@@ -225,15 +237,19 @@ class Supervisor(Charge):
 
     def _start(self, service: Service, now: float) -> None:
         try:
-            pid = start.start(
-                service.command,
-                service.stop_signal,
-                environment=service.environment,
-                session=True,
-                files=self._files(service),
-                directory=service.working_dir,
-                umask=-1 if service.umask is None else service.umask,
-                user=switch(service.identity) if service.identity else None,
+            pid = (
+                self._keep(service)
+                if service.daemon
+                else start.start(
+                    service.command,
+                    service.stop_signal,
+                    environment=service.environment,
+                    session=True,
+                    files=self._files(service),
+                    directory=service.working_dir,
+                    umask=-1 if service.umask is None else service.umask,
+                    user=switch(service.identity) if service.identity else None,
+                )
             )
         except start.StartError as error:
             self._manager.not_started(service.name, error.code, str(error), True, now)
@@ -244,9 +260,49 @@ class Supervisor(Charge):
             return
         self._by_pid[pid] = service.name
         self._is_childless = False
+        if not service.daemon:
+            self._say_started(service, pid)
+        self._manager.executed(service.name, pid, now)
+
+    def _say_started(self, service: Service, pid: int) -> None:
         if self._log.shows_info:
             self._log.info(f"{service.name} (pid {pid}): started {shown(service.command)}")
-        self._manager.executed(service.name, pid, now)
+
+    def _stop(self, name: str, signum: int, to_group: bool) -> None:
+        """Send a service its stop signal, or KILL."""
+        life = self._manager.lives[name]
+        what = f"sending {describe(signum)} to {life.title}"
+        if life.service.daemon:
+            self._send(what, KILL_ALL if signum == KILL else signum, life.pid)
+        else:
+            self._send(what, signum, -life.pid if to_group else life.pid)
+
+    def _keep(self, service: Service) -> int:
+        """Start a service under a keeper; return that one's pid. Raises OSError."""
+        pid, reads = keep(service, self._files(service))
+        self._reports[reads] = service.name
+        self._epoll.register(reads, select.EPOLLIN)
+        return pid
+
+    def _read_report(self, fd: int, now: float) -> None:
+        """Read what a keeper tells of the start, as far as it has."""
+        name = self._reports[fd]
+        try:
+            report = os.read(fd, 1 << 16)
+        except BlockingIOError:
+            return
+        if not report:
+            del self._reports[fd]
+            self._epoll.unregister(fd)
+            os.close(fd)
+        for line in report.splitlines():
+            word, _, rest = line.partition(b" ")
+            if word in (NOT_EXECUTED, NOT_FORKED):
+                self._not_started[name] = word == NOT_EXECUTED, rest.decode("utf-8", "surrogateescape")
+            elif word == STARTED:
+                self._say_started(self._services[name], self._manager.lives[name].pid)
+            elif word == ENDED and rest == b"0" and not self._services[name].healthcheck:
+                self._manager.shown(name, SUCCEEDED, now)
 
     def _send(self, why: str, signum: int, *targets: int) -> None:
         delivery = Delivery(signum).to(list(targets))
@@ -259,9 +315,10 @@ class Supervisor(Charge):
         """Pass a signal on to each main process that catches it."""
         reached = []
         for life in self._manager.lives.values():
-            if life.has_main and children.catches(life.pid, signum):
-                delivery = Delivery(signum, queued=queued).to([life.pid])
-                if delivery.reached:
+            if life.has_main:
+                pids = children.of(life.pid) if life.service.daemon else [life.pid]
+                catching = [pid for pid in pids if children.catches(pid, signum)]
+                if catching and Delivery(signum, queued=queued).to(catching).reached:
                     reached.append(life.title)
         origin = f" from pid {sender}" if sender else ""
         whom = ", ".join(reached) or "nobody, since no service catches it"
@@ -304,6 +361,12 @@ class Supervisor(Charge):
                 self._orphan_ended(pid)
             return
         now = _now()
+        for fd in [fd for fd, whose in self._reports.items() if whose == name]:
+            self._read_report(fd, now)
+        gave_up = self._not_started.pop(name, None)
+        if gave_up and self._manager.lives[name].state == STARTING:
+            self._keeper_gave_up(name, pid, *gave_up, now)
+            return
         if self._manager.main_ended(name, status, now):
             Delivery(KILL).to([-pid])
             self._lingering[name] = now + PATIENCE
@@ -313,6 +376,13 @@ class Supervisor(Charge):
             self._lingering.setdefault(name, 0.0)
             if not self._lingering[name]:
                 self._manager.lingers(name)
+
+    def _keeper_gave_up(self, name: str, pid: int, for_good: bool, reason: str, now: float) -> None:
+        """A keeper has ended that could not start its service."""
+        children.reap_one(pid)
+        del self._by_pid[pid]
+        code, _, why = reason.partition(" ")
+        self._manager.not_started(name, int(code), why, for_good, now)
 
     def _orphan_ended(self, pid: int) -> None:
         self._strangers.discard(pid)

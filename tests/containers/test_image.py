@@ -107,7 +107,7 @@ def test_alone_in_an_image_it_shows_its_version(containers: Containers, bare_ima
 def test_alone_in_an_image_it_shows_its_help(containers: Containers, bare_image: str) -> None:
     container = containers(bare_image, "-h")
     assert container.exit_code() == 0
-    assert container.logs().startswith("Usage:\n  run [-qsdt] cmd [args...]\n")
+    assert container.logs().startswith("Usage:\n  run [-qsdtu] cmd [args...]\n")
 
 
 def test_alone_in_an_image_it_finds_no_other_command(containers: Containers, bare_image: str) -> None:

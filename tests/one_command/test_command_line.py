@@ -12,7 +12,10 @@ import run
 
 HELP = """\
 Usage:
-  run [-qsdt] cmd [args...]
+  run [-qsdtu] cmd [args...]
+  run [-qstn] -m cmd...
+  run [-qtn] -f FILE [name...]
+  run -c ACTION [name...]
   run [-hv]
 
 Start `cmd`, then wait for it and all its descendants to complete.
@@ -24,6 +27,15 @@ Options:
   -d       Daemon mode: skip sending the above termination signal when `cmd`
            exits with code 0.
   -t N     Wait N seconds before sending KILL signal to all remaining processes.
+  -u USER  Run cmd as USER, as in a Dockerfile: a name or a number, with :GROUP
+           if wanted.
+  -m       Many services: each cmd is a whole command line, split into words as
+           a shell would; no shell is needed.
+  -f FILE  Start the services that FILE (TOML) describes, or those named and
+           what they depend on.
+  -n       Only check, and print what would be started, in which order, and how.
+  -c       Ask the `run` of this container: status, json, health, start, stop,
+           restart, signal SIG.
   -h       Show this help and exit.
   -v       Show version and exit.
 """
