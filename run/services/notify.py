@@ -1,0 +1,62 @@
+"""Notify: services that tell themselves when they are ready. Source: sd_notify(3); contract, "Ready and healthy".
+
+Each has a socket of its own, an abstract one, so that no file is needed. Only what its own processes send counts: the
+kernel says who has sent a message (SCM_CREDENTIALS of unix(7)).
+"""
+
+import os
+import socket
+import struct
+from collections.abc import Callable
+
+from run import children
+from run.services.watch import Watch
+
+LONGEST_MESSAGE = 4096
+MOST_MESSAGES = 16
+"""How many are taken before something else is looked at."""
+
+CREDENTIALS = struct.Struct("iII")
+"""struct ucred: pid, uid, gid."""
+
+ENTRY = b"NOTIFY_SOCKET="
+
+
+class Notify:
+    """The socket of one service."""
+
+    def __init__(self, name: str, watch: Watch, main: Callable[[], int], told: Callable[[bytes], None]) -> None:
+        """Take a name for the socket, who the main process is, and whom to tell a message. Raises OSError."""
+        self._main = main
+        self._told = told
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self._socket.bind(b"\0" + name.encode())
+        self.entry = ENTRY + b"@" + name.encode()
+        """Of the service's environment."""
+        watch.add(self._socket.fileno(), self._read)
+
+    def _read(self, fd: int) -> None:
+        for _ in range(MOST_MESSAGES):
+            try:
+                # There is room for the credentials only: descriptors that are sent along the kernel closes.
+                message, more, _, _ = self._socket.recvmsg(LONGEST_MESSAGE, socket.CMSG_LEN(CREDENTIALS.size))
+            except OSError:
+                return
+            for level, kind, data in more:
+                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
+                    pid, _, _ = CREDENTIALS.unpack(data[: CREDENTIALS.size])
+                    if self._is_own(pid):
+                        self._told(message)
+
+    def _is_own(self, pid: int) -> bool:
+        """Whether a process is the service's: of the main process's session, or one that descends from it."""
+        main = self._main()
+        if not main or not pid:
+            return False
+        try:
+            if main in (pid, os.getsid(pid)):
+                return True
+        except OSError:
+            return False  # it is gone: nobody knows whose it was
+        return children.descends(pid, main)
