@@ -54,6 +54,7 @@ rm -rf .work/setuptools # what setuptools has copied before is not looked at aga
 requirements=(build/requirements-setuptools.txt build/requirements.txt)
 [ "$LINK" = static ] || requirements+=(build/requirements-staticx.txt)
 make_venv "$python" "$work/venv" "${requirements[@]}"
+rm -rf .work/setuptools/lib.* # modules that are gone would stay in it, and be installed
 "$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
     --force-reinstall --no-index .
 rm -f dist/run
