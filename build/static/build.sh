@@ -70,6 +70,7 @@ if [ "$snapshot" = 0 ]; then
     link "$work/run"
 else
     compile snapshot build/static/snapshot.c
+    compile nursery build/static/nursery.c
     for function in malloc calloc realloc free pthread_self pthread_key_create; do
         wrapped+=("-Wl,--wrap=$function")
     done

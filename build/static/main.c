@@ -22,6 +22,8 @@
 
 enum { CANNOT_RUN = 125 }; /* contract, "Exit code" */
 
+#define PROGRAM "run.__main__"
+
 extern const struct _frozen run_frozen_modules[];
 
 PyMODINIT_FUNC PyInit__kernel(void);
@@ -193,9 +195,10 @@ static _Noreturn void make_snapshot(const char *path)
     snapshot_write(path);
 }
 
-/* The interpreter is there. */
+/* The interpreter is there, and has imported the program. */
 static void begin(int argc, char **argv)
 {
+    give_memory_back();
     if (!snapshot_is_taken()) {
         if (argc != 2)
             fail("this program makes a snapshot: give it a file to write to");
@@ -218,13 +221,15 @@ static int import_docopt(void)
     return PyDict_DelItemString(modules, "re");
 }
 
-/* Make the interpreter. */
+/* Make the interpreter, and import the program. */
 static void begin(int argc, char **argv)
 {
     (void)argc, (void)argv;
     check_memory();
-    if (prepare() < 0 || import_docopt() < 0)
+    if (prepare() < 0 || import_docopt() < 0 || !PyImport_ImportModule(PROGRAM))
         fail(exception_text());
+    PyGC_Enable();
+    give_memory_back();
 }
 
 #endif
@@ -241,10 +246,7 @@ int main(int argc, char **argv)
         environ = environment;
     begin(argc, argv);
 
-    PyObject *module = PyImport_ImportModule("run.__main__");
-    PyGC_Enable();
-
-    give_memory_back(); /* and only then the words, which may be long: what they take is given back, too */
+    PyObject *module = PyImport_ImportModule(PROGRAM);
     if (module && set_arguments(argc, argv) == 0)
         PyObject_CallMethod(module, "main", NULL); /* does not return */
     fail(exception_text());

@@ -13,6 +13,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "nursery.h"
 #include "snapshot.h"
 
 #include <fcntl.h>
@@ -232,6 +233,7 @@ void snapshot_write(const char *path)
 
     for (int i = 0; i < 2; i++)
         PyMem_SetAllocator(domains[i], &small_objects[i]);
+    nursery_open();
     for (int i = 0; i < key_count; i++)
         key_values[i] = pthread_getspecific(keys[i]);
     /* Frames of calls that have returned. */
