@@ -40,7 +40,7 @@ def test_a_service_starts_after_those_that_it_depends_on_and_else_in_the_order_o
 def test_a_service_that_is_ready_has_been_executed_and_not_just_forked(serve: Server, journal: Journal) -> None:
     """So nobody who is started behind it sees another `run` beside itself."""
     script = f'for p in $(cat /proc/$PPID/task/*/children); do cat /proc/$p/comm >>"{journal.path}"; done; {FOREVER}'
-    services: dict[str, Keys] = {
+    services = {
         f"s{number}": {"command": script, "depends_on": [f"s{number - 1}"] if number else []} for number in range(40)
     }
     started = serve(services)
@@ -183,7 +183,7 @@ def test_who_depends_on_what_restarts_waits_for_its_next_life(serve: Server, jou
 
 def test_names_on_the_command_line_start_those_and_all_that_they_depend_on(serve: Server, journal: Journal) -> None:
     on = {"a": [], "b": ["a"], "c": ["b"], "d": [], "e": ["d"]}
-    services: dict[str, Keys] = {
+    services = {
         name: {"command": journal.note(name), "oneshot": True, "depends_on": others} for name, others in on.items()
     }
     assert serve.result(services, names=["c"])[0] == 0
@@ -193,7 +193,7 @@ def test_names_on_the_command_line_start_those_and_all_that_they_depend_on(serve
 
 
 def test_two_hundred_services_start_in_order(serve: Server, journal: Journal) -> None:
-    services: dict[str, Keys] = {
+    services = {
         f"s{number}": {"command": journal.note(f"{number}"), "oneshot": True, "depends_on": [f"s{number - 1}"][:number]}
         for number in range(200)
     }

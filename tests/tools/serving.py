@@ -5,7 +5,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,9 @@ from harness import Started, Starter, children, status, wait_until
 
 Keys = Mapping[str, Any]
 """The keys of a service. A `command` that is a string is a script for a shell, to the letter, unless it is a `Line`."""
+
+Services = Mapping[str, Any]
+"""The services of a file: the keys of each."""
 
 FOREVER = "exec sleep 1000"
 """What a service does that is not to end by itself."""
@@ -36,7 +39,7 @@ def toml(value: object) -> str:
     return json.dumps(value)
 
 
-def file_of(services: Mapping[str, Keys], **top: object) -> str:
+def file_of(services: Services, **top: object) -> str:
     """The text of a file with these services, and these keys of the file itself."""
     lines = [f"{key} = {toml(value)}" for key, value in top.items()]
     for name, keys in services.items():
@@ -61,7 +64,7 @@ class Server:
         self._folder = folder
         self._count = 0
 
-    def file(self, services: Mapping[str, Keys], **top: object) -> Path:
+    def file(self, services: Services, **top: object) -> Path:
         """Write a file."""
         self._count += 1
         path = self._folder / f"services-{self._count}.toml"
@@ -71,7 +74,7 @@ class Server:
 
     def __call__(
         self,
-        services: Mapping[str, Keys],
+        services: Services,
         *options: str,
         names: Sequence[str] = (),
         top: Mapping[str, object] | None = None,
@@ -80,7 +83,7 @@ class Server:
         """Start these services; options of `run`, names of services behind the file, and options of Starter."""
         return self._start(*options, "-f", str(self.file(services, **(top or {}))), *names, **more)
 
-    def result(self, services: Mapping[str, Keys], *options: str, **more: Any) -> tuple[int, str, str]:
+    def result(self, services: Services, *options: str, **more: Any) -> tuple[int, str, str]:
         """Start them and wait for the end: exit code, stdout, log."""
         started = self(services, *options, **more)
         code = started.wait()
@@ -178,10 +181,16 @@ PYTHON = [sys.executable, "-I", "-S", "-c"]
 """The words before a program in Python."""
 
 
-def wait_states(started: Started, count: int) -> None:
-    """Wait until `run` has so many children."""
-    wait_until(lambda: len(children(started.pid)) == count or started.process.poll() is not None, f"{count} children")
-    assert started.process.poll() is None, started.log()
+def send_until(started: Started, signum: int, condition: Callable[[], object], what: str) -> None:
+    """Send `run` a signal again and again until a condition comes true: its receiver may not be ready at first."""
+
+    def is_true() -> bool:
+        if started.process.poll() is None:
+            started.send(signum)
+        return bool(condition()) or started.process.poll() is not None
+
+    wait_until(is_true, what)
+    assert condition(), f"run has ended: {what}\n{started.log()}"
 
 
 def environment_without(*names: str, **more: str) -> dict[str, str]:
