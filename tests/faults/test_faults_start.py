@@ -8,9 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
-from faults import ALWAYS, ONCE, ORDINARY, Trace, Traced, errnos, every_errno
-
-FORK = "?clone,?clone3,?fork,?vfork"
+from faults import ALWAYS, FORK, ONCE, ORDINARY, Trace, Traced, errnos, every_errno
 
 EXECVP_GOES_ON = ("EACCES", "ENOENT", "ENOTDIR", "ESTALE", "ENODEV", "ETIMEDOUT")
 """After these execvp(3) tries the next place of PATH: its manual page, and the source of the GNU C library."""

@@ -45,6 +45,9 @@ SANDBOX = ("ENOSYS", "EPERM")
 SECOND_PAGE = {"fork": "clone"}
 """The call that the C library makes instead has a page too."""
 
+FORK = "?clone,?clone3,?fork,?vfork"
+"""The calls that may make a process, as strace(1) wants them."""
+
 STRACE = shutil.which("strace") or "strace"
 
 ONCE, ALWAYS = "1", "1+"
