@@ -105,7 +105,7 @@ class Manager:
         self._next_look = 0.0
 
     def actions(self, now: float) -> list[Action]:
-        """What is to be done now, in order. A start comes last: how it goes is to be told before anything else follows."""
+        """What is to be done now, in order. A start comes last: how it goes is to be told before anything follows."""
         self._see_what_is_due(now)
         self._look_at_all(now)
         if self._all_are_final():
