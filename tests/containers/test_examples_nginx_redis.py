@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from engine import Container, Containers, Images, docker
-from examples import REDIS, build, execute, fetch_pages, load_image, run_log, wait_for, wrk
+from examples import REDIS, build, execute, fetch_pages, inside, load_image, plan, run_log, wait_for, wrk
 
 PORTS = (8080, REDIS)
 
@@ -30,7 +30,7 @@ def example(images: Images, bare_image: str) -> str:
 
 
 def make_orphans(container: Container) -> str:
-    """Let processes become orphans and end. Under a `run` of their own: to the container's they would be services."""
+    """Let processes become orphans and end, under a `run` of their own."""
     script = f"i=0; while [ $i -lt {ORPHANS} ]; do (true &); i=$((i + 1)); done"
     return execute(container, "/bin/run", "sh", "-c", script)
 
@@ -98,14 +98,29 @@ def test_docker_stop_ends_nginx_first_and_then_redis(containers: Containers, exa
     redis = found[1]
     assert container.stop() == 0
     log = run_log(container)
-    quit_sent, nginx_ended, shutdown, term_sent, redis_ended = log[3:8]
-    assert quit_sent.startswith("forwarding QUIT (3) to group ")
-    nginx = nginx_ended.split()[1].rstrip(":")
+    shutdown, quit_sent, nginx_ended, term_sent, redis_ended = log[3:8]
+    assert shutdown == "shutdown, since TERM (15) has come"
+    assert quit_sent.startswith("sending QUIT (3) to nginx (pid ")
+    nginx = quit_sent.split()[-1].rstrip(")")
     assert nginx != redis
-    assert (nginx_ended, shutdown) == (f"pid {nginx}: exited with code 0", f"shutdown, since pid {nginx} has ended")
-    assert term_sent.startswith("sending TERM (15) to group ")
-    assert redis_ended == f"pid {redis}: exited with code 0"
+    assert nginx_ended == f"nginx (pid {nginx}): exited with code 0; stopped"
+    assert term_sent == f"sending TERM (15) to redis (pid {redis})"
+    assert redis_ended == f"redis (pid {redis}): exited with code 0; stopped"
     assert "DB saved on disk" in container.logs()
+
+
+def test_each_runs_as_its_user(containers: Containers, example: str) -> None:
+    container = containers(example)
+    wait_for(container, *PORTS)
+    processes = inside(container)
+    users = execute(container, "stat", "--format", "%U", *(f"/proc/{process.pid}" for process in processes)).split()
+    found = {(process.name, user) for process, user in zip(processes, users, strict=True)}
+    assert found == {("run", "root"), ("redis-server", "redis"), ("nginx", "www-data")}
+    assert container.stop() == 0
+
+
+def test_the_plan_is_in_order_of_start(example: str) -> None:
+    assert plan(example) == ["1. redis", "2. nginx"]
 
 
 def test_when_redis_ends_nginx_is_stopped(containers: Containers, example: str) -> None:
@@ -113,4 +128,4 @@ def test_when_redis_ends_nginx_is_stopped(containers: Containers, example: str) 
     wait_for(container, *PORTS)
     execute(container, "sh", "-c", "redis-cli shutdown nosave || true")
     assert container.exit_code() == 0
-    assert "sending TERM (15)" in container.logs()
+    assert "sending QUIT (3) to nginx" in container.logs()
