@@ -50,7 +50,6 @@ fi
 export SOURCE_DATE_EPOCH=0 PIP_ROOT_USER_ACTION=ignore
 work=$PWD/.work/$LINK
 mkdir -p "$work"
-rm -rf .work/setuptools # what setuptools has copied before is not looked at again
 requirements=(build/requirements-setuptools.txt build/requirements.txt)
 [ "$LINK" = static ] || requirements+=(build/requirements-staticx.txt)
 make_venv "$python" "$work/venv" "${requirements[@]}"

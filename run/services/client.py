@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +13,7 @@ from run.log import Log
 from run.loop import RunError
 from run.services import place, status
 from run.services.orders import RequestError, parse
+from run.services.sockets import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, Socket
 from run.services.words import decoded
 from run.stdout import show
 
@@ -33,10 +33,10 @@ def ask(options: Options, log: Log) -> int:
         raise RunError(str(error)) from None
     _be_interruptible()
     try:
-        with _connected() as connection:
-            request = json.dumps({"action": options.action, "words": words}, ensure_ascii=False)
-            connection.sendall(request.encode("utf-8", "surrogateescape") + b"\n")
-            return _show(options.action, connection, log)
+        connection = _connected()
+        request = json.dumps({"action": options.action, "words": words}, ensure_ascii=False)
+        connection.sendall(request.encode("utf-8", "surrogateescape") + b"\n")
+        return _show(options.action, connection, log)
     except _NoAnswerError as error:
         log.error(str(error))
     except TimeoutError:
@@ -55,7 +55,7 @@ def _be_interruptible() -> None:
     _kernel.set_mask(_kernel.started_with()[0])
 
 
-def _connected() -> socket.socket:
+def _connected() -> Socket:
     """A connection to the `run` of this container. Raises _NoAnswerError and OSError."""
     pids = place.pids()
     me = os.getpid()
@@ -69,26 +69,26 @@ def _connected() -> socket.socket:
     pid = 1 if 1 in found else found[0] if found else 0
     if not pid:
         raise _NoAnswerError("there is no `run` with services in this container")
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    connection = Socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
     connection.settimeout(PATIENCE)
     try:
         connection.connect(b"\0" + f"{place.prefix()}/{pid}".encode())
     except OSError as error:
-        connection.close()
         if error.errno == errno.ECONNREFUSED:
             raise _NoAnswerError("there is no `run` with services in this container") from None
         raise
-    peer, uid = place.peer(connection)
+    peer, uid = connection.peer()
     if peer != pid or uid not in (0, os.geteuid()):
-        connection.close()
         raise _NoAnswerError(f"it is not the `run` of this container that answers, but pid {peer} of uid {uid}")
     return connection
 
 
-def _lines(connection: socket.socket) -> Iterator[dict[str, Any]]:
+def _lines(connection: Socket) -> Iterator[dict[str, Any]]:
     """The lines of an answer; for an order that was accepted, without a limit on the time."""
-    with connection.makefile("rb") as stream:
-        for line in stream:
+    begun = b""
+    while data := connection.recv(1 << 16):
+        *lines, begun = (begun + data).split(b"\n")
+        for line in lines:
             answer = json.loads(line)
             if "accepted" in answer:
                 connection.settimeout(None)
@@ -97,7 +97,7 @@ def _lines(connection: socket.socket) -> Iterator[dict[str, Any]]:
     raise _NoAnswerError("no answer: root, or the user of `run`, in the same pid namespace is accepted")
 
 
-def _show(action: str, connection: socket.socket, log: Log) -> int:
+def _show(action: str, connection: Socket, log: Log) -> int:
     """Show an answer; return the exit code."""
     services = []
     for answer in _lines(connection):

@@ -6,7 +6,6 @@ Source: contract, "Control".
 
 import json
 import os
-import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +16,7 @@ from run.services import orders, place, status
 from run.services.checks import Checks
 from run.services.manager import Manager
 from run.services.orders import QUESTIONS, WANTED, Order, Request, RequestError
+from run.services.sockets import AF_UNIX, MSG_NOSIGNAL, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, Socket
 from run.services.watch import WRITABLE, Watch
 from run.signals import describe
 
@@ -36,7 +36,7 @@ Signal = Callable[[str, int], str]
 class Client:
     """One connection."""
 
-    def __init__(self, connection: socket.socket, pid: int, uid: int, now: float) -> None:
+    def __init__(self, connection: Socket, pid: int, uid: int, now: float) -> None:
         """Take a connection that was accepted, and who is at its other end."""
         self.socket = connection
         self.who = f"pid {pid}, uid {uid}"
@@ -62,7 +62,7 @@ class Control:
         self._signal = signal
         self._uids = {0, os.geteuid()}
         self._clients: dict[int, Client] = {}
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        self._socket = Socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK)
         self._socket.bind(b"\0" + place.own().encode())
         self._socket.listen(MOST_CLIENTS)
         watch.add(self._socket.fileno(), self._accept)
@@ -85,11 +85,11 @@ class Control:
     def _accept(self, fd: int) -> None:
         for _ in range(MOST_ACCEPTED):
             try:
-                connection, _ = self._socket.accept()
+                connection = self._socket.accept()
             except OSError:
                 return
             connection.setblocking(False)
-            pid, uid = place.peer(connection)
+            pid, uid = connection.peer()
             client = Client(connection, pid, uid, _kernel.monotonic())
             if uid not in self._uids or not children.is_in_own_namespace(pid):
                 connection.close()
@@ -187,7 +187,7 @@ class Control:
     def _send(self, client: Client) -> None:
         """Send what can be sent at once."""
         try:
-            sent = client.socket.send(client.answer, socket.MSG_NOSIGNAL)
+            sent = client.socket.send(client.answer, MSG_NOSIGNAL)
         except BlockingIOError:
             sent = 0
         except OSError:

@@ -5,19 +5,26 @@ kernel says who has sent a message (SCM_CREDENTIALS of unix(7)).
 """
 
 import os
-import socket
-import struct
 from collections.abc import Callable
 
 from run import children
+from run.services.sockets import (
+    AF_UNIX,
+    CMSG_LEN,
+    CREDENTIALS,
+    SCM_CREDENTIALS,
+    SO_PASSCRED,
+    SOCK_CLOEXEC,
+    SOCK_DGRAM,
+    SOCK_NONBLOCK,
+    SOL_SOCKET,
+    Socket,
+)
 from run.services.watch import Watch
 
 LONGEST_MESSAGE = 4096
 MOST_MESSAGES = 16
 """How many are taken before something else is looked at."""
-
-CREDENTIALS = struct.Struct("iII")
-"""struct ucred: pid, uid, gid."""
 
 ENTRY = b"NOTIFY_SOCKET="
 
@@ -29,8 +36,8 @@ class Notify:
         """Take a name for the socket, who the main process is, and whom to tell a message. Raises OSError."""
         self._main = main
         self._told = told
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self._socket = Socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK)
+        self._socket.setsockopt(SOL_SOCKET, SO_PASSCRED, 1)
         self._socket.bind(b"\0" + name.encode())
         self.entry = ENTRY + b"@" + name.encode()
         """Of the service's environment."""
@@ -40,11 +47,11 @@ class Notify:
         for _ in range(MOST_MESSAGES):
             try:
                 # There is room for the credentials only: descriptors that are sent along the kernel closes.
-                message, more, _, _ = self._socket.recvmsg(LONGEST_MESSAGE, socket.CMSG_LEN(CREDENTIALS.size))
+                message, more, _, _ = self._socket.recvmsg(LONGEST_MESSAGE, CMSG_LEN(CREDENTIALS.size))
             except OSError:
                 return
             for level, kind, data in more:
-                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
+                if (level, kind) == (SOL_SOCKET, SCM_CREDENTIALS):
                     pid, _, _ = CREDENTIALS.unpack(data[: CREDENTIALS.size])
                     if self._is_own(pid):
                         self._told(message)

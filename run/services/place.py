@@ -6,13 +6,8 @@ contract, "Control".
 
 import os
 import re
-import socket
-import struct
 
 from run import proc
-
-CREDENTIALS = struct.Struct("iII")
-"""struct ucred of unix(7): pid, uid, gid."""
 
 LISTENS = "00010000"
 """The flags of a listening socket in /proc/net/unix: proc(5)."""
@@ -42,9 +37,3 @@ def pids() -> list[int]:
     names = [row[7] for row in rows if len(row) == 8 and row[3] == LISTENS]
     numbers = [name.removeprefix(beginning) for name in names if name.startswith(beginning)]
     return sorted({int(number) for number in numbers if number.isdecimal()})
-
-
-def peer(connection: socket.socket) -> tuple[int, int]:
-    """Who is at the other end: pid, 0 for one in another pid namespace, and uid: SO_PEERCRED."""
-    pid, uid, _ = CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size))
-    return pid, uid

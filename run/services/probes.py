@@ -5,13 +5,24 @@ Source: contract, "Ready and healthy".
 """
 
 import os
-import socket
 from collections.abc import Callable
 
 from run import children, start
 from run.children import Delivery
 from run.services.healthcheck import Healthcheck
 from run.services.plan import Service
+from run.services.sockets import (
+    AF_INET,
+    AF_INET6,
+    AF_UNIX,
+    MSG_NOSIGNAL,
+    SO_ERROR,
+    SOCK_CLOEXEC,
+    SOCK_NONBLOCK,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    Socket,
+)
 from run.services.users import switch
 from run.services.watch import READABLE, WRITABLE, Watch
 from run.signals import KILL
@@ -98,11 +109,11 @@ class Connection(Probe):
         self._check = check
         self._answer = b""
         if check.way == "unix":
-            family, address = socket.AF_UNIX, check.path
+            family, address = AF_UNIX, check.path
         else:
-            family = socket.AF_INET6 if ":" in check.host else socket.AF_INET
+            family = AF_INET6 if ":" in check.host else AF_INET
             address = (check.host, check.port)  # type: ignore[assignment]
-        self._socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        self._socket = Socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK)
         try:
             self._socket.connect(address)
         except BlockingIOError as error:
@@ -116,7 +127,7 @@ class Connection(Probe):
 
     def _connected(self, fd: int) -> None:
         """The connection is made, or refused."""
-        error = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        error = self._socket.getsockopt(SOL_SOCKET, SO_ERROR)
         if error:
             self._end(os.strerror(error))
         elif self._check.way != "http":
@@ -125,7 +136,7 @@ class Connection(Probe):
             host = f"[{self._check.host}]" if ":" in self._check.host else self._check.host
             request = b"GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: run\r\nAccept: */*\r\nConnection: close\r\n\r\n"
             try:
-                self._socket.send(request % (self._check.path, f"{host}:{self._check.port}".encode()))
+                self._socket.send(request % (self._check.path, f"{host}:{self._check.port}".encode()), MSG_NOSIGNAL)
                 self._watch.remove(fd)
                 self._watch.add(fd, self._answered, READABLE)
             except OSError as failure:
