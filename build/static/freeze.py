@@ -113,7 +113,9 @@ def collect(graph: Any, built_in_only: bool) -> tuple[list[Module], dict[str, Pa
         if name == KERNEL or name in LATER_PHASE:
             continue
         if _imp.is_frozen(name):
-            modules.append(Module(name, source_of(_imp.find_frozen(name)[2]), True))  # type: ignore[attr-defined]
+            found = _imp.find_frozen(name)
+            assert found and found[2]
+            modules.append(Module(name, source_of(found[2]), True))
         elif file.endswith(".py"):
             modules.append(Module(name, Path(file), False))
         else:
