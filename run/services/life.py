@@ -196,7 +196,8 @@ class Life:
         if self.wanted == UP and self._is_restarted(code):
             return self._to_restart(now)
         if code:
-            self.verdict = "failed" + (f" after {self.restarts} restarts" if self.restarts else "")
+            after = f" after {self.restarts} restart{'s' * (self.restarts > 1)}" if self.restarts else ""
+            self.verdict = f"failed{after}"
             return FAILED
         self.verdict = "stopped" if self._was_stopped else "done" if service.oneshot else "ended"
         return DONE if service.oneshot and not self._was_stopped else ENDED

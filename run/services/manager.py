@@ -177,7 +177,7 @@ class Manager:
         """A life is over: the main process and its group are gone, and what they have written was read."""
         life = self.lives[name]
         life.happens(OVER, now)
-        level = "warn" if life.state == FAILED else "info"
+        level = "warn" if life.state == FAILED and not self.is_stopping else "info"
         self._actions.append(Say(level, f"{life.title}: {life.ended}; {life.verdict}"))
         self._changed(life, now)
 
@@ -263,7 +263,7 @@ class Manager:
         life.kill_at = None
         self._timed.discard(life)
         if life.has_main:
-            self._actions.append(Say("info", f"{life.title}: its grace is over"))
+            self._actions.append(Say("warn", f"{life.title}: its grace is over"))
         self._actions.append(Kill(life.service.name))
 
     def _changed(self, life: Life, now: float) -> None:
