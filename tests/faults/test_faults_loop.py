@@ -61,7 +61,7 @@ def test_a_zombie_that_could_not_be_reaped_is_reaped_soon(trace: Trace) -> None:
     assert traced.process.stdin is not None
     traced.process.stdin.write(b"\n")
     assert traced.line() == "left\n"
-    wait_until(lambda: traced.failed and len(children(traced.run)) == 1, "the orphan is reaped", 20)
+    wait_until(lambda: traced.failed and len(children(traced.run)) == 1, "the orphan is reaped")
     traced.close_stdin()
     assert traced.finish().code == 9
     assert traced.log == went_on("processes", "EPERM")
