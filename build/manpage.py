@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from run import VERSION
 from run.cli import USAGE
 
-DATE = "2026-11-24"
+DATE = "2026-11-27"
 """When the text below was changed last. Not that of the build, which is to give the same bytes every day."""
 
 MORE = """\
@@ -77,8 +77,9 @@ has led a session in which a child of
 .B run
 lives on;
 .IP \\(bu 2
-orphans that a session from outside leaves behind, such as one of
-.BR "docker exec" .
+an orphan of a session from outside, such as that of
+.BR "docker exec" ,
+as long as the leader of the session lives.
 .PP
 With
 .B \\-t
