@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,9 @@ Services = Mapping[str, Any]
 
 FOREVER = "exec sleep 1000"
 """What a service does that is not to end by itself."""
+
+AWAKE = "while :; do sleep 0.05; done"
+"""The same for a shell that is to run its traps, and whose children are never in the way of its group's end."""
 
 
 class Line(str):
@@ -106,8 +108,8 @@ class Journal:
         path.chmod(0o666)
 
     def note(self, text: str) -> str:
-        """A command of a shell that notes this; the shell puts variables in."""
-        return f'echo "{text}" >>{shlex.quote(str(self.path))}'
+        """A command of a shell, without quotes, that notes these words; the shell puts variables in."""
+        return f"echo {text} >>{self.path}"
 
     def lines(self) -> list[str]:
         """What was noted so far, in whole lines."""
