@@ -14,11 +14,6 @@ HOUR = "-t3600"
 """A grace that is a failure to wait for."""
 
 
-def until_told(journal: Journal, name: str, then: str = "exit 0") -> str:
-    """A script that notes when it is ready, and when TERM comes, and does something then."""
-    return f"trap '{journal.note(f'{name} told')}; {then}' TERM; {journal.note(f'{name} ready')}; {AWAKE}"
-
-
 def deaf(journal: Journal, name: str) -> str:
     """A script that notes when it is ready, and is not ended by TERM."""
     return f"trap '' TERM; {journal.note(f'{name} ready')}; {FOREVER}"
@@ -33,7 +28,7 @@ def test_who_depends_on_others_is_gone_before_they_are_told(serve: Server, journ
     on = {"db": [], "app": ["db"], "web": ["app"]}
     services = {
         name: {
-            "command": until_told(journal, name, f"sleep 0.2; {journal.note(f'{name} gone')}; exit 0"),
+            "command": journal.told(name, f"sleep 0.2; {journal.note(f'{name} gone')}; exit 0"),
             "depends_on": o,
         }
         for name, o in on.items()
@@ -50,7 +45,7 @@ def test_those_that_do_not_depend_on_each_other_are_told_at_once(serve: Server, 
     """Each ends only once all have been told."""
     names = [f"s{number}" for number in range(5)]
     wait = f'while [ $(grep -c told "{journal.path}") -lt 5 ]; do sleep 0.01; done; exit 0'
-    started = serve({name: {"command": until_told(journal, name, wait)} for name in names}, HOUR)
+    started = serve({name: {"command": journal.told(name, wait)} for name in names}, HOUR)
     for name in names:
         journal.wait(f"{name} ready")
     started.send(signal.SIGTERM)
@@ -62,10 +57,10 @@ def test_of_two_chains_neither_waits_for_the_other(serve: Server, journal: Journ
     hang = f'until grep -q "db-2 told" {journal.path}; do sleep 0.01; done; exit 0'
     started = serve(
         {
-            "db-1": {"command": until_told(journal, "db-1")},
-            "web-1": {"command": until_told(journal, "web-1", hang), "depends_on": ["db-1"]},
-            "db-2": {"command": until_told(journal, "db-2")},
-            "web-2": {"command": until_told(journal, "web-2"), "depends_on": ["db-2"]},
+            "db-1": {"command": journal.told("db-1")},
+            "web-1": {"command": journal.told("web-1", hang), "depends_on": ["db-1"]},
+            "db-2": {"command": journal.told("db-2")},
+            "web-2": {"command": journal.told("web-2"), "depends_on": ["db-2"]},
         },
         HOUR,
     )
@@ -80,10 +75,10 @@ def test_who_depends_on_it_through_one_that_does_not_run_is_waited_for_too(serve
     """The one between has succeeded long ago."""
     started = serve(
         {
-            "db": {"command": until_told(journal, "db")},
+            "db": {"command": journal.told("db")},
             "migrate": {"command": "exit 0", "oneshot": True, "depends_on": ["db"]},
             "web": {
-                "command": until_told(journal, "web", f"sleep 0.3; {journal.note('web gone')}; exit 0"),
+                "command": journal.told("web", f"sleep 0.3; {journal.note('web gone')}; exit 0"),
                 "depends_on": ["migrate"],
             },
         },
@@ -101,7 +96,7 @@ def test_what_belongs_to_no_service_goes_last(serve: Server, journal: Journal, p
     """An orphan in a session of its own: it is told when no service is left, and gets its time, too."""
     orphan = f'trap "{journal.note("orphan told")}; sleep 0.2; {journal.note("orphan gone")}; exit 9" TERM; '
     orphan += f"{journal.note('orphan ready')}; {AWAKE}"
-    web = until_told(journal, "web", f"sleep 0.2; {journal.note('web gone')}; exit 0")
+    web = journal.told("web", f"sleep 0.2; {journal.note('web gone')}; exit 0")
     script = f"sh -c 'setsid sh -c \"$0\" &' '{orphan}'; {web}"
     started = serve({"web": {"command": script}}, HOUR, pid_1=pid_1)
     journal.wait("orphan ready")
@@ -115,7 +110,7 @@ def test_what_belongs_to_no_service_goes_last(serve: Server, journal: Journal, p
 def test_what_is_left_of_an_orphan_that_ends_upon_the_signal_is_told_too(serve: Server, journal: Journal) -> None:
     inner = f'trap "{journal.note("inner told")}; exit 0" TERM; {journal.note("inner ready")}; {AWAKE}'
     outer = f'setsid sh -c "$1" & {AWAKE}'
-    script = f"(setsid sh -c '{outer}' sh '{inner}' &); {until_told(journal, 'web')}"
+    script = f"(setsid sh -c '{outer}' sh '{inner}' &); {journal.told('web')}"
     started = serve({"web": {"command": script}}, HOUR)
     journal.wait("inner ready")
     journal.wait("web ready")
@@ -140,8 +135,8 @@ def test_each_gets_its_own_stop_signal(serve: Server, name: str) -> None:
 
 
 def test_the_signal_goes_to_the_whole_process_group(serve: Server, journal: Journal) -> None:
-    child = until_told(journal, "child")
-    main = f'sh -c "$0" & {until_told(journal, "main")}'
+    child = journal.told("child")
+    main = f'sh -c "$0" & {journal.told("main")}'
     started = serve({"web": {"command": ["/bin/sh", "-c", main.replace("$", "$$"), child.replace("$", "$$")]}}, HOUR)
     journal.wait("child ready")
     journal.wait("main ready")
@@ -153,8 +148,8 @@ def test_the_signal_goes_to_the_whole_process_group(serve: Server, journal: Jour
 def test_with_kill_mode_mixed_it_goes_to_the_main_process_alone_and_what_that_leaves_is_killed(
     serve: Server, journal: Journal
 ) -> None:
-    child = until_told(journal, "child")
-    main = f'sh -c "$0" & {until_told(journal, "main", "sleep 0.3; exit 0")}'
+    child = journal.told("child")
+    main = f'sh -c "$0" & {journal.told("main", "sleep 0.3; exit 0")}'
     command = ["/bin/sh", "-c", main.replace("$", "$$"), child.replace("$", "$$")]
     started = serve({"web": {"command": command, "kill_mode": "mixed"}}, HOUR)
     journal.wait("child ready")
@@ -192,7 +187,7 @@ def test_who_does_not_end_by_its_signal_gets_KILL_after_the_grace(serve: Server,
 
 def test_the_grace_is_9_seconds_where_nothing_else_is_said(serve: Server, journal: Journal) -> None:
     """It is long enough for an end that takes 8 s, and KILL comes before docker's 10 s."""
-    slow = until_told(journal, "slow", "sleep 8; exit 0")
+    slow = journal.told("slow", "sleep 8; exit 0")
     started = serve({"slow": {"command": slow}, "deaf": {"command": deaf(journal, "deaf")}})
     journal.wait("slow ready")
     journal.wait("deaf ready")
@@ -218,7 +213,7 @@ def test_a_services_own_grace_ends_it_earlier(serve: Server, journal: Journal) -
     """And then come those that it depends on."""
     started = serve(
         {
-            "db": {"command": until_told(journal, "db")},
+            "db": {"command": journal.told("db")},
             "web": {"command": deaf(journal, "web"), "stop_grace_period": "200ms", "depends_on": ["db"]},
         },
         HOUR,
@@ -247,8 +242,8 @@ def test_when_two_thirds_of_the_grace_are_over_every_service_has_got_its_signal(
     """Whoever hangs: the last of three in a row does, and is killed when the grace is over."""
     started = serve(
         {
-            "db": {"command": until_told(journal, "db")},
-            "app": {"command": until_told(journal, "app"), "depends_on": ["db"]},
+            "db": {"command": journal.told("db")},
+            "app": {"command": journal.told("app"), "depends_on": ["db"]},
             "web": {"command": deaf(journal, "web"), "depends_on": ["app"]},
         },
         "-t3",

@@ -111,6 +111,10 @@ class Journal:
         """A command of a shell, without quotes, that notes these words; the shell puts variables in."""
         return f"echo {text} >>{self.path}"
 
+    def told(self, name: str, then: str = "exit 0", by: str = "TERM") -> str:
+        """A script that notes "NAME ready", and "NAME told" when the signal comes, and does something then."""
+        return f"trap '{self.note(f'{name} told')}; {then}' {by}; {self.note(f'{name} ready')}; {AWAKE}"
+
     def lines(self) -> list[str]:
         """What was noted so far, in whole lines."""
         return self.path.read_text().rpartition("\n")[0].splitlines()
