@@ -184,7 +184,7 @@ def test_who_restarts_all_the_time_is_not_started_again(serve: Server, journal: 
     started = serve({f"s{number}": keys for number in range(10)}, "-t3600")
     journal.wait("life", 30)
     started.send(signal.SIGTERM)
-    assert started.wait() == 1
+    assert started.wait() in (0, 1), "by the moments at which they were stopped"
     after = started.log().partition("shutdown")[2]
     assert after and "): started" not in after
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Started, Starter, children, status, wait_until
+from harness import Started, Starter, children, compile_c, status, wait_until
 
 Keys = Mapping[str, Any]
 """The keys of a service. A `command` that is a string is a script for a shell, to the letter, unless it is a `Line`."""
@@ -96,6 +96,15 @@ class Server:
 def serve(start: Starter, tmp_path: Path) -> Server:
     """Start services that a dictionary describes."""
     return Server(start, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def catcher(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A program that says which signals it gets: catcher.c. Any user may execute it."""
+    folder = tmp_path_factory.mktemp("catcher")
+    for parent in (folder, *folder.parents[:2]):
+        parent.chmod(parent.stat().st_mode | 0o111)
+    return str(compile_c(Path(__file__).with_name("catcher.c").read_text(), folder / "catcher", "-static"))
 
 
 class Journal:
