@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -99,12 +100,11 @@ def serve(start: Starter, tmp_path: Path) -> Server:
 
 
 @pytest.fixture(scope="session")
-def catcher(tmp_path_factory: pytest.TempPathFactory) -> str:
+def catcher() -> Iterator[str]:
     """A program that says which signals it gets: catcher.c. Any user may execute it."""
-    folder = tmp_path_factory.mktemp("catcher")
-    for parent in (folder, *folder.parents[:2]):
-        parent.chmod(parent.stat().st_mode | 0o111)
-    return str(compile_c(Path(__file__).with_name("catcher.c").read_text(), folder / "catcher", "-static"))
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield str(compile_c(Path(__file__).with_name("catcher.c").read_text(), Path(folder) / "catcher", "-static"))
 
 
 class Journal:
