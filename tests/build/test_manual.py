@@ -1,4 +1,4 @@
-"""The manual page run.toml(5): it says what run/services/file.py accepts, and nothing else."""
+"""The manual page run.toml(5) says what run/services/file.py accepts, and nothing else; so does the README."""
 
 import re
 import subprocess
@@ -117,3 +117,24 @@ def test_the_whole_example_is_accepted_and_its_plan_shown(page: Path) -> None:
 def test_the_page_has_no_fault(page: Path) -> None:
     checked = subprocess.run(["mandoc", "-T", "lint", page], check=False, stdout=subprocess.PIPE, text=True)
     assert (checked.stdout, checked.returncode) == ("", 0)
+
+
+def blocks(kind: str) -> list[str]:
+    """The README's blocks of code of this kind."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    return [code for language, code in found if language == kind]
+
+
+def test_the_files_in_the_README_are_accepted(binary: str, tmp_path: Path) -> None:
+    path = tmp_path / "services.toml"
+    files = blocks("toml")
+    assert files
+    for content in files:
+        path.write_text(content)
+        done = subprocess.run([binary, "-nf", path], check=False, capture_output=True, text=True, timeout=300)
+        assert (done.returncode, done.stderr) == (0, ""), content
+
+
+def test_the_usage_in_the_README_is_the_help(binary: str) -> None:
+    shown = subprocess.run([binary, "-h"], check=True, stdout=subprocess.PIPE, text=True, timeout=300).stdout
+    assert shown in blocks("")
