@@ -23,7 +23,7 @@ lint: ## Check the sources: ruff and mypy over Python, shellcheck over shell
 image: ## Build the image `run` with docker/Dockerfile: nothing in it but /bin/run
 	docker build $(DOCKER_BUILD_ARGS) -f docker/Dockerfile -t $(IMAGE) .
 
-demo: build ## Show the main job: two services, an orphan, one service ends, the rest is shut down
+demo: build ## Show the main job: services in order, one fails and all are stopped; one command, and what it leaves behind
 	@build/demo.sh dist/run
 
 bench: ## Measure both builds beside tini, dumb-init, catatonit, supervisord, PyInstaller (QUICK=1: dist/run and tini)
