@@ -20,14 +20,14 @@ command = "echo 'the tables are there'"
 oneshot = true
 
 [services.worker]
-command = ["sh", "-c", "echo working; sleep 1; printf 'and then'; kill -SEGV $$$$"]
+command = ["sh", "-c", "echo working; sleep 1; printf 'and then'; exit 3"]
 depends_on = ["migrate"]
 restart = "on-failure:2"
 
 [services.web]
 command = "sleep 60"
 depends_on = ["migrate"]
-stop_signal = "QUIT"
+stop_signal = "INT"
 END
 show cat services.toml
 cat "$file"
