@@ -50,10 +50,10 @@ fi
 export SOURCE_DATE_EPOCH=0 PIP_ROOT_USER_ACTION=ignore
 work=$PWD/.work/$LINK
 mkdir -p "$work"
-rm -rf .work/setuptools # what setuptools has copied before is not looked at again
 requirements=(build/requirements-setuptools.txt build/requirements.txt)
 [ "$LINK" = static ] || requirements+=(build/requirements-staticx.txt)
 make_venv "$python" "$work/venv" "${requirements[@]}"
+rm -rf .work/setuptools/lib.* # modules that are gone would stay in it, and be installed
 "$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
     --force-reinstall --no-index .
 rm -f dist/run

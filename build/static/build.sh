@@ -58,7 +58,7 @@ compile kernel run/_kernel.c
 compile spawn run/_spawn.c
 compile services run/_services.c
 compile main build/static/main.c
-compile frozen "$work/generated/frozen.c"
+[ "$snapshot" != 0 ] || compile frozen "$work/generated/frozen.c"
 compile inittab "$work/generated/inittab.c"
 
 link() { # TARGET FLAG...
@@ -70,20 +70,30 @@ link() { # TARGET FLAG...
 if [ "$snapshot" = 0 ]; then
     link "$work/run"
 else
-    compile snapshot build/static/snapshot.c
+    for name in snapshot heap pages mould nursery; do
+        compile "$name" "build/static/$name.c"
+    done
     for function in malloc calloc realloc free pthread_self pthread_key_create; do
         wrapped+=("-Wl,--wrap=$function")
     done
     # At this address, and not lower, no small number looks like a pointer, to prove.py.
-    link_mould() { # BYTES: with a heap of that size, for the program that makes the snapshot
+    link_mould() { # BYTES: with a heap of that size
         link "$work/mould" "${wrapped[@]}" -Wl,-T,build/static/snapshot.ld -Wl,--defsym=snapshot_heap_size="$1" \
             -Wl,-Ttext-segment=0x30000000
     }
-    link_mould $((32 << 20))
-    used=$("$work/mould" "$work/image")
-    link_mould "$used" # whole pages
-    "$work/mould" "$work/image" >/dev/null
+    modules=$work/generated/modules
+    link_mould 0
+    "$work/mould" plan "$modules" "$work/plan.first" >/dev/null
+    size=$("$work/mould" plan "$modules" "$work/plan" "$work/plan.first")
+    for attempt in 1 2 3 4 5; do
+        link_mould "$size"
+        status=0
+        size=$("$work/mould" image "$modules" "$work/plan" "$work/image") || status=$?
+        [ "$status" = 3 ] || break
+        mv "$work/image" "$work/plan"
+    done
+    [ "$status" = 0 ] || stop "no plan for the snapshot's heap was made in $attempt attempts"
     objcopy --update-section .snapshot="$work/image" "$work/mould" "$work/run"
-    "$python" -E -s -B build/static/prove.py "$work/mould" "$work/image" "$work/run"
+    "$python" -E -s -B build/static/prove.py "$work/mould" "$modules" "$work/plan" "$work/image" "$work/run"
 fi
 install -D -m 0755 "$work/run" "$target"

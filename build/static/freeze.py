@@ -9,12 +9,13 @@ what is missing here is an ImportError there.
 import _imp
 import marshal
 import re
+import struct
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import expressions
 
@@ -24,6 +25,9 @@ KERNEL = "run._kernel"
 
 NEEDED_BY_PYTHON = ("encodings", "gc")
 """What C code imports: a decoding error looks for its handler among the codecs; main.c calls gc.freeze()."""
+
+LATER_PHASE = ("_frozen_importlib_external", "zipimport")
+"""What an interpreter imports in a phase of its start that main.c leaves out."""
 
 TRIAL = """
 import sys
@@ -73,21 +77,76 @@ def try_imports(names: list[str], built_in_only: bool) -> list[list[str]]:
     return [line.split("\t") for line in result.stdout.splitlines()]
 
 
+class Module(NamedTuple):
+    """A module to be frozen."""
+
+    name: str
+    file: Path
+    in_python: bool
+    """Whether Python's core has it already."""
+
+    @property
+    def is_package(self) -> bool:
+        """Whether it has modules in it."""
+        return self.file.name == "__init__.py"
+
+    @property
+    def code(self) -> bytes:
+        """Its code, without docstrings and assertions."""
+        return frozen(self.name, self.file.read_bytes())
+
+
+def frozen(name: str, source: bytes) -> bytes:
+    """A module's code, as marshal has it."""
+    return marshal.dumps(compile(source, f"{name}.py", "exec", dont_inherit=True, optimize=2))
+
+
+def collect(graph: Any, built_in_only: bool) -> tuple[list[Module], dict[str, Path | None]]:
+    """What goes into the program, from what PyInstaller's analysis found.
+
+    First the modules to be frozen; then those written in C, each with the file of its extension module, or None where
+    it is built into Python.
+    """
+    modules: list[Module] = []
+    in_c: dict[str, Path | None] = {}
+    for name, file in try_imports([*imported_names(graph), *NEEDED_BY_PYTHON], built_in_only):
+        if name == KERNEL or name in LATER_PHASE:
+            continue
+        if _imp.is_frozen(name):
+            found = _imp.find_frozen(name)
+            assert found and found[2]
+            modules.append(Module(name, source_of(found[2]), True))
+        elif file.endswith(".py"):
+            modules.append(Module(name, Path(file), False))
+        else:
+            in_c[name] = None if file == "built-in" else Path(file)
+    modules.sort()
+    print(f"frozen: {' '.join(module.name for module in modules)}; in C: {' '.join(sorted(in_c))}")
+    return modules, in_c
+
+
+def source_of(name: str) -> Path:
+    """The source file of a module of the standard library."""
+    path = Path(sysconfig.get_path("stdlib"), *name.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
 def c_name(name: str) -> str:
     """A module's name as part of a C identifier."""
     return name.replace("_", "__").replace(".", "_")
 
 
-def frozen_source(modules: Iterable[tuple[str, Path, bool]]) -> str:
-    """C source of the table run_frozen_modules for modules given by name, source file, and whether it is a package.
+def frozen_source(modules: Iterable[Module]) -> str:
+    """C source of the table run_frozen_modules: modules, and the stand-in for `re` that docopt gets (expressions.py).
 
-    Source: PyImport_FrozenModules in the Python/C API. Docstrings and assertions are left out. Besides, where there is
-    no snapshot: the stand-in for `re` that docopt gets (expressions.py).
+    Source: PyImport_FrozenModules in the Python/C API.
     """
-    parts = [frozen_module(name, path.read_bytes(), is_package) for name, path, is_package in modules]
-    array, row = frozen_module(expressions.NAME, expressions.source().encode(), False)
-    parts.append((f"#ifndef RUN_SNAPSHOT\n{array}#endif\n", f"#ifndef RUN_SNAPSHOT\n{row}#endif\n"))
-    arrays, rows = zip(*parts, strict=True)
+    arrays, rows = [], []
+    codes = [(module.name, module.code, module.is_package) for module in modules if not module.in_python]
+    for name, code, is_package in [*codes, (expressions.NAME, frozen("re", expressions.source().encode()), False)]:
+        arrays.append(f"static const unsigned char code_{c_name(name)}[] = {{{','.join(map(str, code))}}};\n")
+        fields = f'.name = "{name}", .code = code_{c_name(name)}, .size = {len(code)}, .is_package = {int(is_package)}'
+        rows.append(f"    {{{fields}}},\n")
     return (
         "#include <Python.h>\n\n"
         + "".join(arrays)
@@ -97,12 +156,12 @@ def frozen_source(modules: Iterable[tuple[str, Path, bool]]) -> str:
     )
 
 
-def frozen_module(name: str, source: bytes, is_package: bool) -> tuple[str, str]:
-    """C source of one module: an array, and a row of the table."""
-    data = marshal.dumps(compile(source, f"{name}.py", "exec", dont_inherit=True, optimize=2))
-    array = f"static const unsigned char code_{c_name(name)}[] = {{{','.join(map(str, data))}}};\n"
-    fields = f'.name = "{name}", .code = code_{c_name(name)}, .size = {len(data)}, .is_package = {int(is_package)}'
-    return array, f"    {{{fields}}},\n"
+def table_for_the_mould(modules: Iterable[Module]) -> bytes:
+    """All modules, also those of Python's core, as mould.c reads them."""
+    return b"".join(
+        module.name.encode() + b"\0" + struct.pack("<?i", module.is_package, len(module.code)) + module.code
+        for module in modules
+    )
 
 
 def inittab_source(names: list[str], config: str) -> str:
@@ -122,30 +181,11 @@ def inittab_source(names: list[str], config: str) -> str:
     )
 
 
-def collect(graph: Any, built_in_only: bool) -> tuple[list[tuple[str, Path, bool]], dict[str, Path | None]]:
-    """What goes into the program, from what PyInstaller's analysis found.
-
-    First the modules to be frozen, as frozen_source() takes them; then those written in C, each with the file of its
-    extension module, or None where it is built into Python.
-    """
-    modules: list[tuple[str, Path, bool]] = []
-    in_c: dict[str, Path | None] = {}
-    for name, file in try_imports([*imported_names(graph), *NEEDED_BY_PYTHON], built_in_only):
-        if name == KERNEL or _imp.is_frozen(name):
-            continue
-        if file.endswith(".py"):
-            modules.append((name, Path(file), Path(file).name == "__init__.py"))
-        else:
-            in_c[name] = None if file == "built-in" else Path(file)
-    modules.sort()
-    print(f"frozen: {' '.join(name for name, _, _ in modules)}; in C: {' '.join(sorted(in_c))}")
-    return modules, in_c
-
-
 def write(graph: Any, target: Path) -> None:
-    """Write frozen.c and inittab.c for what PyInstaller's analysis found into the folder target."""
+    """Write frozen.c, modules and inittab.c for what PyInstaller's analysis found into the folder target."""
     target.mkdir(parents=True, exist_ok=True)
     modules, in_c = collect(graph, built_in_only=True)
     config = Path(sysconfig.get_config_var("LIBPL"), "config.c").read_text()
     (target / "frozen.c").write_text(frozen_source(modules))
+    (target / "modules").write_bytes(table_for_the_mould(modules))
     (target / "inittab.c").write_text(inittab_source(sorted(in_c), config))

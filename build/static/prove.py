@@ -1,10 +1,11 @@
 """Prove that the snapshot is sound, or say in one line why it is not. Used by build.sh; see snapshot.c for what it is.
 
-    prove.py MOULD IMAGE PROGRAM
+    prove.py MOULD MODULES PLAN IMAGE PROGRAM
 
-MOULD is the program that makes the snapshot, with its link map beside it (MOULD.map); IMAGE is what it has made, and
-PROGRAM the mould with the image in it. Nothing in the image may be of one process only: it is made again where all is
-different that a process can see, and has to be the same to the byte; and it may not point to what is outside.
+MOULD is the program that makes the snapshot of MODULES after PLAN (see mould.c), with its link map beside it
+(MOULD.map); IMAGE is what it has made, and PROGRAM the mould with the image in it. Nothing in the image may be of one
+process only: it is made again where all is different that a process can see, and has to be the same to the byte; and it
+may not point to what is outside.
 """
 
 import ctypes
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -169,25 +170,28 @@ TAKES_RIGHTS = (
 NOT_PERMITTED = 77  # the exit code of a process that could not change what it was to change
 
 
-def dump(mould: Path, condition: str) -> tuple[bytes, str]:
-    """What the mould makes, and its /proc/PID/maps meanwhile; or nothing where the condition is not permitted."""
+def dump(mould: Path, inputs: Sequence[Path], condition: str) -> tuple[bytes, str]:
+    """What the mould makes of these, and its /proc/PID/maps meanwhile; nothing where the condition is not permitted."""
     program = os.open(mould, os.O_RDONLY | os.O_CLOEXEC)
+    files = [os.open(path, os.O_RDONLY) for path in inputs]  # another user may not find their paths
     read, write = os.pipe()
     if condition == "by another user" and os.geteuid() == 0:
         os.fchown(write, NOBODY, -1)
     pid = os.fork()
     if pid == 0:
         try:
-            os.set_inheritable(write, True)
+            for file in [*files, write]:
+                os.set_inheritable(file, True)
+            words = [condition, "image", *(f"/proc/self/fd/{file}" for file in [*files, write])]
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             CONDITIONS[condition]()
-            os.execve(program, [condition, f"/proc/self/fd/{write}"], os.environ)
+            os.execve(program, words, os.environ)
         except OSError:
             os._exit(NOT_PERMITTED)
         finally:
             os._exit(1)
-    os.close(write)
-    os.close(program)
+    for file in [*files, write, program]:
+        os.close(file)
     with open(read, "rb") as pipe:
         image = pipe.read(1)  # more than the pipe holds is to follow, so the mould waits
         try:
@@ -199,7 +203,7 @@ def dump(mould: Path, condition: str) -> tuple[bytes, str]:
     if status == NOT_PERMITTED and condition in TAKES_RIGHTS:
         return b"", ""
     if status:
-        raise UnsoundError(f"cannot be made {condition}: the mould ends with {status}")
+        raise UnsoundError(f"is another when it is made {condition}: the mould ends with {status}")
     return image, maps
 
 
@@ -230,7 +234,7 @@ def mappings(maps: str, own: Layout) -> dict[str, range]:
     return found
 
 
-def prove(mould: Path, image: bytes) -> None:
+def prove(mould: Path, inputs: Sequence[Path], image: bytes) -> None:
     """Raise UnsoundError unless an image that this mould has made holds in any process."""
     layout = layout_of(mould)
     try:
@@ -256,7 +260,7 @@ def prove(mould: Path, image: bytes) -> None:
     for condition in CONDITIONS:
         if condition == list(CONDITIONS)[-1] and int(time.time()) == began:
             time.sleep(began + 1 - time.time())  # so that a clock of whole seconds has gone on
-        other, maps = dump(mould, condition)
+        other, maps = dump(mould, inputs, condition)
         if other:
             mapped = mappings(maps, layout)
             heaps.add(mapped.pop("[heap]", range(0)))
@@ -285,9 +289,9 @@ def check_program(mould: Path, image: bytes, program: Path) -> None:
 
 def main() -> NoReturn:
     """Exit with 0, or with 1 and one line that says why the build cannot go on."""
-    mould, image, program = map(Path, sys.argv[1:])
+    mould, *inputs, image, program = (Path(word).absolute() for word in sys.argv[1:])
     try:
-        prove(mould, image.read_bytes())
+        prove(mould, inputs, image.read_bytes())
         check_program(mould, image.read_bytes(), program)
     except UnsoundError as error:
         sys.exit(f"build: the snapshot {error}")

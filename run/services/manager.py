@@ -105,7 +105,7 @@ class Manager:
         self._next_look = 0.0
 
     def actions(self, now: float) -> list[Action]:
-        """What is to be done now, in order. A start comes last: how it goes is to be told before anything follows."""
+        """What is to be done now, in order. A start comes last: how it goes has to be told before more follows."""
         self._see_what_is_due(now)
         self._look_at_all(now)
         if self._all_are_final():
@@ -167,15 +167,17 @@ class Manager:
         return self.lives[name].main_ended(status, now) == KILL
 
     def lingers(self, name: str) -> None:
-        """A main process was reaped, and others of its process group live on."""
+        """A main process was reaped, and others of its process group live on: a word, unless they were told to end."""
         life = self.lives[name]
-        self._actions.append(Say("info", f"{life.title}: {life.ended}; others of its process group are left"))
+        if not life.is_stopping:
+            message = f"{life.title}: {life.ended}; others of its process group are left"
+            self._actions.append(Say("info", message))
 
     def over(self, name: str, now: float) -> None:
         """A life is over: the main process and its group are gone, and what they have written was read."""
         life = self.lives[name]
         life.happens(OVER, now)
-        level = "warn" if life.state == FAILED else "info"
+        level = "warn" if life.state == FAILED and not self.is_stopping else "info"
         self._actions.append(Say(level, f"{life.title}: {life.ended}; {life.verdict}"))
         self._changed(life, now)
 
@@ -261,7 +263,7 @@ class Manager:
         life.kill_at = None
         self._timed.discard(life)
         if life.has_main:
-            self._actions.append(Say("info", f"{life.title}: its grace is over"))
+            self._actions.append(Say("warn", f"{life.title}: its grace is over"))
         self._actions.append(Kill(life.service.name))
 
     def _changed(self, life: Life, now: float) -> None:

@@ -12,6 +12,7 @@ from run import _kernel
 from run.services.output import COLOURS, LONGEST_NAMED, LONGEST_PLAIN, Lines, heads
 from run.services.plan import Service
 from run.services.sink import Sink
+from run.services.watch import WRITABLE, Watch
 
 CHUNK = 64 * 1024
 """Bytes that are read at once: what a pipe holds, pipe(7)."""
@@ -66,18 +67,20 @@ class Source:
 class Relay:
     """All streams of all services, and where they go to."""
 
-    def __init__(self, epoll: select.epoll, stdout: Sink, stderr: Sink) -> None:
+    def __init__(self, watch: Watch, stdout: Sink, stderr: Sink) -> None:
         """Take what tells that something can be read or written, and the two sinks, which may be one."""
         _kernel.keep_freed_memory(4 * CHUNK)
-        self._epoll = epoll
+        self._watch = watch
         self.sinks = list(dict.fromkeys((stdout, stderr)))
         self._outputs = (stdout, stderr)
         self._sources: dict[int, Source] = {}
         self._by_name: dict[str, tuple[Source, Source]] = {}
         self._parked: dict[Sink, list[Source]] = {sink: [] for sink in self.sinks}
         """Those who have to wait for a sink that is blocked."""
-        self._awaited: dict[int, Sink] = {}
-        """The sinks that are blocked, by descriptor."""
+        self._awaited: set[int] = set()
+        """The descriptors of the sinks that are blocked."""
+        self._unwatched: list[Source] = []
+        """Those who are parked no more, but not waited for yet."""
         # https://no-color.org
         self._has_colours = not any(entry.startswith(b"NO_COLOR=") and entry[9:] for entry in _kernel.environment())
 
@@ -93,7 +96,7 @@ class Relay:
             source = Source(_kernel.make_pipe(*owner), lines, sink)
             pair.append(source)
             self._sources[source.reads] = source
-            self._epoll.register(source.reads, select.EPOLLIN)
+            self._watch.add_late(source.reads, self._readable)
         self._by_name[service.name] = (pair[0], pair[1])
 
     def streams(self, name: str) -> tuple[int, int]:
@@ -101,15 +104,11 @@ class Relay:
         out, err = self._by_name[name]
         return out.writes, err.writes
 
-    def ready(self, fd: int) -> None:
-        """Something can be read, or written, at this descriptor: do it."""
-        source = self._sources.get(fd)
-        if source is None:
-            sink = self._awaited.get(fd)
-            if sink is not None:
-                sink.flush()
-        elif source.sink.is_blocked:
-            self._epoll.unregister(fd)
+    def _readable(self, fd: int) -> None:
+        """A service has written something."""
+        source = self._sources[fd]
+        if source.sink.is_blocked:
+            self._watch.remove(fd)
             self._parked[source.sink].append(source)
         else:
             source.pass_on()
@@ -126,18 +125,37 @@ class Relay:
             if not sink.is_blocked and sink.fd in self._awaited:
                 self._unblocked(sink)
             if sink.is_blocked and sink.fd not in self._awaited:
-                self._awaited[sink.fd] = sink
-                self._epoll.register(sink.fd, select.EPOLLOUT)
+                try:
+                    self._watch.add_late(sink.fd, sink.writable, WRITABLE)
+                except OSError as error:
+                    sink.give_up(str(error.strerror))
+                else:
+                    self._awaited.add(sink.fd)
+        if self._unwatched:
+            self._watch_again()
 
     def _unblocked(self, sink: Sink) -> None:
-        del self._awaited[sink.fd]
-        self._epoll.unregister(sink.fd)
-        parked, self._parked[sink] = self._parked[sink], []
-        for source in parked:
-            self._epoll.register(source.reads, select.EPOLLIN)
+        self._awaited.remove(sink.fd)
+        self._watch.remove(sink.fd)
+        self._unwatched += self._parked[sink]
+        self._parked[sink] = []
         for source in self._sources.values():
             if source.sink is sink and source.has_end:
                 source.pass_on_last_words()
+
+    def _watch_again(self) -> None:
+        """Wait for those again who were parked; if that fails it is tried again later."""
+        unwatched, self._unwatched = self._unwatched, []
+        for source in unwatched:
+            try:
+                self._watch.add_late(source.reads, self._readable)
+            except OSError:
+                self._unwatched.append(source)
+
+    @property
+    def is_impatient(self) -> bool:
+        """Whether something has failed that is to be tried again soon."""
+        return bool(self._unwatched)
 
     def drain(self, seconds: float) -> None:
         """Pass on what is left, now that nobody writes any more; give a sink that is blocked so much time."""

@@ -83,9 +83,7 @@ def test_a_start_finds_its_objects_in_the_snapshot(program: Path, altered: Alter
 
 def test_without_its_snapshot_it_starts_nothing(altered: Alter) -> None:
     said = version(altered(lambda image: bytes(len(image))), code=125)
-    assert (
-        said == "run: [error] cannot start the interpreter: this program makes a snapshot: give it a file to write to\n"
-    )
+    assert said == "run: [error] cannot start the interpreter: this program makes a snapshot: see mould.c\n"
 
 
 def test_a_process_changes_its_own_copy_only(program: Path, start: Starter) -> None:
@@ -197,15 +195,19 @@ def test_nothing_of_who_built_it_is_in_it(program: Path) -> None:
 
 
 REFREEZE = """
-import marshal, re, sys
+import marshal, re, struct, sys
 from pathlib import Path
-table, source = map(Path, sys.argv[1:])
+generated, source = map(Path, sys.argv[1:])
 code = marshal.dumps(compile(source.read_bytes(), "run.py", "exec", dont_inherit=True, optimize=2))
 data = ",".join(map(str, code))
+table = generated / "frozen.c"
 text = re.sub(r"(code_run\\[\\] = {)[^}]*", lambda found: found[1] + data, table.read_text())
 table.write_text(re.sub(r"(code_run, .size = )\\d+", lambda found: found[1] + str(len(code)), text))
+before, name, after = (generated / "modules").read_bytes().partition(b"\\0run\\0\\1")
+after = after[4 + struct.unpack("<i", after[:4])[0] :]
+(generated / "modules").write_bytes(before + name + struct.pack("<i", len(code)) + code + after)
 """
-"""Puts another source of one module into the table of frozen modules, which saves PyInstaller's analysis."""
+"""Puts another source of one module into the tables of frozen modules, which saves PyInstaller's analysis."""
 
 
 UNSOUND = "build: the snapshot"
@@ -247,7 +249,7 @@ class Pipeline:
         extensions = list((WORK / "venv").glob("lib/python3.*/site-packages/run/_kernel*.so"))
         shutil.copy(extensions[0], self.folder / "run")
         again = self.tool("refreeze.py", REFREEZE, "")
-        frozen = f'"$RUN_WORK/generated/frozen.c" "{self.folder}/run/__init__.py"'
+        frozen = f'"$RUN_WORK/generated" "{self.folder}/run/__init__.py"'
         copy = f'cp -r "{WORK}/generated" "$RUN_WORK" && exec "{PYTHON}" "{again}" {frozen}'
         generated = "" if analyse else f"-m\\ PyInstaller*) {copy} ;;"
         fake = f"*version_info*) echo {python_version}; exit ;;" if python_version else ""
@@ -321,7 +323,7 @@ def test_a_module_that_sees_the_builder_when_it_is_imported_fails_the_build(pipe
     pipeline.append(f"import posix\nimport time\nSEEN = {SEEN_AT_IMPORT[condition]}\n")
     said = pipeline.complaint(analyse=False)
     assert said.startswith(f"build: the snapshot is another when it is made {condition}")
-    assert " at 0x" in said
+    assert " at 0x" in said or said.endswith(": the mould ends with 3")
 
 
 def test_a_time_zone_that_is_the_builders_fails_the_build(pipeline: Pipeline) -> None:
@@ -415,8 +417,8 @@ CHECK = "static void check(PyStatus status)\n"
     ],
 )
 def test_a_variable_that_points_outside_fails_the_build(pipeline: Pipeline, value: str, expected: str) -> None:
-    first = "    PyImport_FrozenModules = run_frozen_modules;\n"
-    pipeline.edit("build/static/main.c", first, f"{first}    seen = {value};\n")
+    first = "    PyGC_Disable();"
+    pipeline.edit("build/static/main.c", first, f"    seen = {value};\n{first}")
     pipeline.edit("build/static/main.c", CHECK, f"void *__real_malloc(size_t size);\nvoid *seen;\n\n{CHECK}")
     assert re.match(f"build: the snapshot {expected}", pipeline.complaint(analyse=False))
 

@@ -1,0 +1,122 @@
+"""The client: `run -c` asks the `run` of this container, and shows what it answers. Source: contract, "Control"."""
+
+import errno
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from run import _kernel, children
+from run.cli import Options
+from run.descriptors import STDOUT
+from run.log import Log
+from run.loop import RunError
+from run.services import place, status
+from run.services.orders import RequestError, parse
+from run.services.sockets import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, Socket
+from run.services.words import decoded
+from run.stdout import show
+
+PATIENCE = 10.0
+"""Seconds in which `run` has to answer."""
+
+FAILED = 1
+
+
+def ask(options: Options, log: Log) -> int:
+    """Ask, show the answer, and return the exit code: 0, or 1 and the reason. Raises RunError for wrong words."""
+    assert options.action is not None
+    words = [decoded(word) for word in options.words]
+    try:
+        parse(options.action, words)
+    except RequestError as error:
+        raise RunError(str(error)) from None
+    _be_interruptible()
+    try:
+        connection = _connected()
+        request = json.dumps({"action": options.action, "words": words}, ensure_ascii=False)
+        connection.sendall(request.encode("utf-8", "surrogateescape") + b"\n")
+        return _show(options.action, connection, log)
+    except _NoAnswerError as error:
+        log.error(str(error))
+    except TimeoutError:
+        log.error(f"no answer within {PATIENCE:g} s")
+    except OSError as error:
+        log.error(f"no answer: {error.strerror}")
+    return FAILED
+
+
+class _NoAnswerError(Exception):
+    """There is nobody to ask."""
+
+
+def _be_interruptible() -> None:
+    """Let signals end this process as they would end any other: it is no PID 1, and has no children."""
+    _kernel.set_mask(_kernel.started_with()[0])
+
+
+def _connected() -> Socket:
+    """A connection to the `run` of this container. Raises _NoAnswerError and OSError."""
+    pids = place.pids()
+    me = os.getpid()
+    found = [pid for pid in pids if pid != me]
+    if len(found) > 1 and 1 not in found:
+        found = [pid for pid in found if children.descends(me, pid)] or found
+        if len(found) > 1:
+            raise _NoAnswerError(
+                f"several of them are here, with the pids {', '.join(map(str, found))}: one is accepted"
+            )
+    pid = 1 if 1 in found else found[0] if found else 0
+    if not pid:
+        raise _NoAnswerError("there is no `run` with services in this container")
+    connection = Socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
+    connection.settimeout(PATIENCE)
+    try:
+        connection.connect(b"\0" + f"{place.prefix()}/{pid}".encode())
+    except OSError as error:
+        if error.errno == errno.ECONNREFUSED:
+            raise _NoAnswerError("there is no `run` with services in this container") from None
+        raise
+    peer, uid = connection.peer()
+    if peer != pid or uid not in (0, os.geteuid()):
+        raise _NoAnswerError(f"it is not the `run` of this container that answers, but pid {peer} of uid {uid}")
+    return connection
+
+
+def _lines(connection: Socket) -> Iterator[dict[str, Any]]:
+    """The lines of an answer; for an order that was accepted, without a limit on the time."""
+    begun = b""
+    while data := connection.recv(1 << 16):
+        *lines, begun = (begun + data).split(b"\n")
+        for line in lines:
+            answer = json.loads(line)
+            if "accepted" in answer:
+                connection.settimeout(None)
+            else:
+                yield answer
+    raise _NoAnswerError("no answer: root, or the user of `run`, in the same pid namespace is accepted")
+
+
+def _show(action: str, connection: Socket, log: Log) -> int:
+    """Show an answer; return the exit code."""
+    services = []
+    for answer in _lines(connection):
+        if "service" in answer:
+            services.append(answer["service"])
+            continue
+        for error in answer["errors"]:
+            if action == "health":
+                show(f"{error}\n")
+            else:
+                log.error(error)
+        if action == "status" and not answer["code"]:
+            show(status.table(services, _has_colours()))
+        elif action == "json":
+            show("".join(json.dumps(service, ensure_ascii=False) + "\n" for service in services))
+        return int(answer["code"])
+    return FAILED
+
+
+def _has_colours() -> bool:
+    """Whether stdout is a terminal, and NO_COLOR is not set: https://no-color.org."""
+    return os.isatty(STDOUT) and not any(e.startswith(b"NO_COLOR=") and e[9:] for e in _kernel.environment())
