@@ -246,7 +246,7 @@ def test_the_parent_death_signal_is_the_stop_signal_whoever_it_is(serve: Server,
 
 
 def test_the_limit_of_a_users_processes_is_that_of_the_service(serve: Server) -> None:
-    """RLIMIT_NPROC: a second process is one too many for this user, and not for root, who has more: execve(2), EAGAIN."""
+    """RLIMIT_NPROC: a second process is one too many for this user, not for root, who has more: execve(2), EAGAIN."""
     user = {"user": "54399:54399"}
     first = {"command": FOREVER, **user}
     started = serve(
