@@ -31,17 +31,19 @@ PyObject *kernel_signal_fd(PyObject *module, PyObject *arg)
 }
 
 const char kernel_make_pipe_doc[] = PyDoc_STR(
-    "make_pipe(uid, gid) -> (read end, write end)\n\n"
+    "make_pipe(uid, gid, size) -> (read end, write end)\n\n"
     "A pipe that belongs to this user, who may open it anew: pipe(2), setfsuid(2), which takes no\n"
-    "CAP_CHOWN. Reading does not block, writing does. Raises OSError.");
+    "CAP_CHOWN. It holds size bytes, if that is permitted: F_SETPIPE_SZ of fcntl(2). Reading does\n"
+    "not block, writing does. Raises OSError.");
 
 PyObject *kernel_make_pipe(PyObject *module, PyObject *args)
 {
     (void)module;
     unsigned int uid, gid;
+    int size;
     int ends[2] = {-1, -1}, error = 0, old_uid, old_gid;
 
-    if (!PyArg_ParseTuple(args, "II:make_pipe", &uid, &gid))
+    if (!PyArg_ParseTuple(args, "IIi:make_pipe", &uid, &gid, &size))
         return NULL;
     old_gid = setfsgid(gid); /* it returns what was, and fails without a word: so it is asked */
     old_uid = setfsuid(uid);
@@ -51,6 +53,8 @@ PyObject *kernel_make_pipe(PyObject *module, PyObject *args)
         error = errno;
     setfsuid((uid_t)old_uid);
     setfsgid((gid_t)old_gid);
+    if (!error)
+        fcntl(ends[0], F_SETPIPE_SZ, size);
     if (error) {
         errno = error;
         return PyErr_SetFromErrno(PyExc_OSError);
