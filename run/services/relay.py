@@ -81,7 +81,7 @@ class Relay:
     """All streams of all services, and where they go to."""
 
     def __init__(self, watch: Watch, stdout: Sink, stderr: Sink, streams: int) -> None:
-        """Take who tells that something can be read or written, both sinks, which may be one, and the number of streams."""
+        """Take who tells that something can be read or written, both sinks, which may be one, and how many streams."""
         _kernel.keep_freed_memory(4 * CHUNK)
         self._pipe_size = CHUNK if streams * CHUNK <= MOST_IN_PIPES else PIPE
         self._watch = watch
