@@ -104,11 +104,11 @@ def instructions(peers: Sequence[Peer]) -> Values:
     return values
 
 
-def cgroup_memory(peers: Sequence[Peer], command: str, count: int) -> Values:
+def cgroup_memory(peers: Sequence[Peer], command: str, count: int, is_cold: bool = False) -> Values:
     """Bytes that the memory cgroup of each of some containers of one image is charged with, command included.
 
-    The file's pages are charged to the first one that reads them, where nobody has before. Nothing is measured where no
-    cgroup can be made.
+    The pages of the file, as far as it is read from the disk, are charged to the first one that needs them if it is
+    cold, else to nobody: as after an image was pulled. Nothing is measured where no cgroup can be made.
     """
     unified = Path("/sys/fs/cgroup/cgroup.controllers").exists()
     parent = Path("/sys/fs/cgroup") if unified else Path("/sys/fs/cgroup/memory")
@@ -123,7 +123,8 @@ def cgroup_memory(peers: Sequence[Peer], command: str, count: int) -> Values:
                 return {}
             if not (folders[0] / usage).exists():
                 return {}
-            _forget_pages(peer.file)
+            if is_cold:
+                _forget_pages(peer.file)
             inits = [
                 stack.enter_context(started(peer, command, "wait", prefix=(*enter, str(folder)))) for folder in folders
             ]
@@ -201,7 +202,7 @@ def signal_latency(peers: Sequence[Peer], command: str, count: int) -> Values:
 
 
 def services(peers: Sequence[Peer], command: str, count: int, rounds: int) -> Values:
-    """Seconds from the start of the init, with a shell that starts that many services, until TERM has ended them all."""
+    """Seconds from the start of the init, with a shell that starts so many services, until TERM has ended them."""
     values: Values = {peer.name: [] for peer in peers}
     script = f'i=0; while [ $i -lt {count} ]; do "$0" service & i=$((i + 1)); done; wait'
     for _ in range(rounds):

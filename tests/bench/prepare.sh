@@ -1,5 +1,5 @@
 #!/bin/bash
-# Make what `make bench` compares: both of our builds, and the same program as PyInstaller and staticx make it by default.
+# Make what `make bench` compares: our builds, and the same program as PyInstaller and staticx make it by default.
 #
 #   tests/bench/prepare.sh
 #
