@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <malloc.h>
+#include <signal.h>
 #include <sys/fsuid.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -36,15 +37,27 @@ const char kernel_make_pipe_doc[] = PyDoc_STR(
     "CAP_CHOWN. It holds size bytes, if that is permitted: F_SETPIPE_SZ of fcntl(2). Reading does\n"
     "not block, writing does. Raises OSError.");
 
+/* The kernel takes a process's own parent-death signal away when that becomes another user, also for files alone: prctl(2).
+   Set it again; if the parent has died meanwhile, send it. */
+static void restore_death_signal(int death_signal, pid_t parent)
+{
+    if (death_signal == 0)
+        return;
+    prctl(PR_SET_PDEATHSIG, (long)death_signal, 0L, 0L, 0L);
+    if (getppid() != parent)
+        kill(getpid(), death_signal);
+}
+
 PyObject *kernel_make_pipe(PyObject *module, PyObject *args)
 {
     (void)module;
     unsigned int uid, gid;
-    int size;
-    int ends[2] = {-1, -1}, error = 0, old_uid, old_gid;
+    int ends[2] = {-1, -1}, error = 0, size, old_uid, old_gid, death_signal = 0;
+    pid_t parent = getppid();
 
     if (!PyArg_ParseTuple(args, "IIi:make_pipe", &uid, &gid, &size))
         return NULL;
+    prctl(PR_GET_PDEATHSIG, &death_signal);
     old_gid = setfsgid(gid); /* it returns what was, and fails without a word: so it is asked */
     old_uid = setfsuid(uid);
     if (setfsgid((gid_t)-1) != (int)gid || setfsuid((uid_t)-1) != (int)uid)
@@ -53,6 +66,7 @@ PyObject *kernel_make_pipe(PyObject *module, PyObject *args)
         error = errno;
     setfsuid((uid_t)old_uid);
     setfsgid((gid_t)old_gid);
+    restore_death_signal(death_signal, parent);
     if (!error)
         fcntl(ends[0], F_SETPIPE_SZ, size);
     if (error) {
