@@ -1,7 +1,7 @@
 #!/bin/bash
 # Run the tests, the linters, the benchmark or the soak with their pinned tools. Called by `make test`, `make lint` and so on.
 #
-#   build/check.sh test|lint|bench|soak [ARGUMENT...]
+#   build/check.sh test|lint|bench|soak|boots [ARGUMENT...]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . build/prerequisites.sh
@@ -41,6 +41,10 @@ case $what in
                 --frozen .work/bench/run-frozen --results tests/bench --readme README.md)
         fi
         PYTHONPATH=tests/tools exec .work/tests-venv/bin/python tests/bench/bench.py "${choice[@]}" "$@"
+        ;;
+    boots)
+        need qemu-system-x86_64 qemu-system-x86 /bin/busybox busybox-static dpkg-deb dpkg
+        exec "$python" tests/build/boots.py "$@"
         ;;
     soak)
         need gcc gcc cc:libc.a libc6-dev unshare util-linux
