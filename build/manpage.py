@@ -139,8 +139,9 @@ has led a session in which a child of
 .B run
 lives on;
 .IP \\(bu 2
-orphans that a session from outside leaves behind, such as one of
-.BR "docker exec" .
+an orphan of a session from outside, such as that of
+.BR "docker exec" ,
+as long as the leader of the session lives.
 .PP
 With
 .B \\-t
