@@ -88,6 +88,13 @@ def test_a_container_in_which_all_is_stopped_by_hand_ends_by_a_signal(box: Boxes
     assert b.started.wait() == 0
 
 
+def test_an_order_may_take_longer_than_the_ten_seconds_in_which_run_has_to_answer(box: Boxes, journal: Journal) -> None:
+    script = f"trap 'sleep 11; exit 0' TERM; {journal.note('there')}; while :; do sleep 0.01; done"
+    b = box({"web": {"command": script}, "other": OTHER}, top={"stop_grace_period": 3600})
+    journal.wait("there")
+    assert b.ask("stop", "web") == DONE
+
+
 # -- Start -------------------------------------------------------------------------------------------------------------
 
 
