@@ -144,6 +144,15 @@ def test_start_fails_for_a_command_that_cannot_be_executed(box: Boxes, tmp_path:
     assert b.ask("start", "web") == refused(f"web: {tmp_path}/none: not found")
 
 
+def test_start_of_what_waits_to_restart_starts_it_at_once(box: Boxes, journal: Journal) -> None:
+    script = f"{journal.note('life')}; [ $(wc -l <{journal.path}) = 1 ] && exit 3; {FOREVER}"
+    b = box({"web": {"command": script, **IN_AN_HOUR}, "other": OTHER})
+    b.wait_for("web", state="restarting")
+    assert b.ask("start", "web") == DONE
+    assert b.services()["web"]["state"] == "ready"
+    journal.wait("life", 2)
+
+
 def test_start_is_refused_where_somebody_has_stopped_what_it_depends_on(box: Boxes) -> None:
     on = {"a": [], "b": [], "c": ["a", "b"]}
     b = box({name: {"command": FOREVER, "depends_on": others} for name, others in on.items()})
@@ -155,3 +164,28 @@ def test_start_is_refused_where_somebody_has_stopped_what_it_depends_on(box: Box
     assert b.services()["a"]["state"] == "stopped", "what is refused changes nothing"
     assert b.ask("start", "c", "b", "a") == DONE
     assert {service["state"] for service in b.services().values()} == {"ready"}
+
+
+def test_a_oneshot_that_has_succeeded_and_was_stopped_then_is_waited_for_by_nobody(box: Boxes) -> None:
+    b = box({"migrate": {"command": "exit 0", "oneshot": True}, "web": {"command": FOREVER, "depends_on": ["migrate"]}})
+    wait_pid(b.started, "web")
+    assert b.ask("stop", "migrate") == DONE
+    assert b.ask("restart", "web") == DONE
+
+
+def test_start_ends_when_what_it_waits_for_is_stopped(box: Boxes) -> None:
+    db = {"command": FOREVER, "healthcheck": check({"test": ["false"]}), "essential": False}
+    b = box({"db": db, "web": {"command": FOREVER, "depends_on": ["db"]}, "other": OTHER})
+    wait_pid(b.started, "db")
+    client = b.client("start", "web")
+    b.started.wait_log("start web")
+    assert b.ask("stop", "db") == DONE
+    assert (client.wait(), client.log()) == refused("web: it depends on db, which is stopped: start db, too")[::2]
+
+
+def test_start_fails_where_what_it_depends_on_has_failed(box: Boxes) -> None:
+    db = {"command": "exit 5", "oneshot": True, "essential": False}
+    b = box({"db": db, "web": {"command": FOREVER, "depends_on": ["db"], "essential": False}, "other": OTHER})
+    b.wait_for("web", state="failed")
+    for action in "start", "restart":
+        assert b.ask(action, "web") == refused("web: not started, since db has failed")
