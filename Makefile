@@ -11,7 +11,7 @@ export LINK PYTHON SNAPSHOT QUICK
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile | expand -t 20
 
-build: ## Make dist/run, one static file, and its manual page; installs what is missing when root on Debian or Ubuntu
+build: ## Make dist/run, one static file, and its manual pages; installs what is missing when root on Debian or Ubuntu
 	@build/build.sh
 
 test: build ## Run all tests against dist/run (PYTEST_ARGS="-k word" picks some)
@@ -23,7 +23,7 @@ lint: ## Check the sources: ruff and mypy over Python, shellcheck over shell
 image: ## Build the image `run` with docker/Dockerfile: nothing in it but /bin/run
 	docker build $(DOCKER_BUILD_ARGS) -f docker/Dockerfile -t $(IMAGE) .
 
-demo: build ## Show the main job: two services, an orphan, one service ends, the rest is shut down
+demo: build ## Show the main job: services in order, one fails and all are stopped; one command, and what it leaves behind
 	@build/demo.sh dist/run
 
 bench: ## Measure both builds beside tini, dumb-init, catatonit, supervisord, PyInstaller (QUICK=1: dist/run and tini)
@@ -38,10 +38,11 @@ reproducible: build ## Build again, here and in another folder, and compare the 
 release: ## Make dist/release: both builds by version and architecture, manual pages, licences, SHA256SUMS
 	@build/release.sh
 
-install: ## Install dist/run and its manual page into DESTDIR and PREFIX
+install: ## Install dist/run and its manual pages into DESTDIR and PREFIX
 	@[ -x dist/run ] || { echo "dist/run is not there: type 'make build' first" >&2; exit 1; }
 	install -D -m 0755 dist/run $(DESTDIR)$(PREFIX)/bin/run
 	install -D -m 0644 dist/run.1 $(DESTDIR)$(PREFIX)/share/man/man1/run.1
+	install -D -m 0644 dist/run.toml.5 $(DESTDIR)$(PREFIX)/share/man/man5/run.toml.5
 
 clean: ## Remove all that was made
 	rm -rf dist *.egg-info

@@ -31,7 +31,7 @@ class RunError(Exception):
 
 
 class Charge:
-    """What the loop serves: run.one.command.Command or run.services.services.Services."""
+    """What the loop serves: Command, Supervisor or Keeper, in run.one and run.services."""
 
     def reap(self) -> bool:
         """Reap one child, or see that one was stopped, and take note of it; say whether there was any.

@@ -22,13 +22,14 @@ case $("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') in
 esac
 linker_flags=("-Wl,--gc-sections" "-Wl,--build-id=none")
 if [[ $(gcc -Wl,--version 2>/dev/null) == "GNU ld"* ]]; then
-    linker_flags+=("-Wl,--no-warnings") # of functions (getpwnam) that would load shared libraries; the program calls none
+    # It warns of dlopen even where that is not the C library's (absent.c).
+    linker_flags+=("-Wl,-T,build/static/static.ld" "-Wl,--no-warnings")
 else
     without_snapshot "it takes the linker GNU ld"
 fi
 
-# Column tables are for tracebacks, which no user sees; the hash seed makes the order of sets the same every time.
-export RUN_WORK=$work RUN_LINK=static PYTHONNODEBUGRANGES=1 PYTHONHASHSEED=0 PYTHONWARNINGS=ignore::SyntaxWarning
+# The hash seed makes the order of sets the same every time.
+export RUN_WORK=$work RUN_LINK=static PYTHONHASHSEED=0 PYTHONWARNINGS=ignore::SyntaxWarning
 mkdir -p "$work/pyinstaller" && cd "$work/pyinstaller"  # where no folder named run/ is in the way
 "$python" -m PyInstaller --log-level WARN --clean -y --distpath "$work/pyinstaller" --workpath "$work/pyinstaller" \
     "$root/spec/run.spec"
@@ -60,6 +61,7 @@ compile services run/_services.c
 compile main build/static/main.c
 [ "$snapshot" != 0 ] || compile frozen "$work/generated/frozen.c"
 compile inittab "$work/generated/inittab.c"
+compile absent build/static/absent.c -D_GNU_SOURCE -fno-builtin
 
 link() { # TARGET FLAG...
     # shellcheck disable=SC2086
@@ -70,7 +72,7 @@ link() { # TARGET FLAG...
 if [ "$snapshot" = 0 ]; then
     link "$work/run"
 else
-    for name in snapshot heap pages mould nursery; do
+    for name in snapshot heap pages mould nursery compiler; do
         compile "$name" "build/static/$name.c"
     done
     for function in malloc calloc realloc free pthread_self pthread_key_create; do

@@ -15,6 +15,7 @@ import sys
 import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
+from types import CodeType
 from typing import Any, NamedTuple
 
 import expressions
@@ -30,6 +31,7 @@ LATER_PHASE = ("_frozen_importlib_external", "zipimport")
 """What an interpreter imports in a phase of its start that main.c leaves out."""
 
 TRIAL = """
+import builtins
 import sys
 path, names, built_in_only = sys.argv[1:]
 class BuiltIn:
@@ -39,6 +41,13 @@ class BuiltIn:
             raise ModuleNotFoundError(f"this Python has no built-in module {name}", name=name)
 if built_in_only:
     sys.meta_path.insert(0, BuiltIn)
+def recording(function):
+    def recorded(source, *more, **options):
+        if isinstance(source, str):
+            print("source", source, sep=chr(9))
+        return function(source, *more, **options)
+    return recorded
+builtins.eval, builtins.compile = recording(eval), recording(compile)
 sys.path[:0] = path.split(chr(10))
 for name in names.split():
     try:
@@ -49,8 +58,23 @@ sys.modules["run.warmup"].warm_up()
 for name, module in sys.modules.items():
     spec = getattr(module, "__spec__", None)
     if spec and spec.name == name:
-        print(name, spec.origin, sep=chr(9))
+        print("module", name, spec.origin, sep=chr(9))
 """
+
+COMPILED = "compiled"
+COMPILED_SOURCE = """
+import builtins
+import marshal
+real = builtins.eval, builtins.compile
+def code_of(source, *_):
+    return marshal.loads(CODE[source])
+def evaluate(source, *scopes):
+    return real[0](code_of(source), *scopes)
+def restore():
+    builtins.eval, builtins.compile = real
+builtins.eval, builtins.compile = evaluate, code_of
+CODE = """
+"""A module that mould.c imports first, as it has no compiler: the code of all expressions that the imports compile."""
 
 
 def imported_names(graph: Any) -> list[str]:
@@ -63,18 +87,20 @@ def imported_names(graph: Any) -> list[str]:
     return sorted(name for name in names if "/" not in name)
 
 
-def try_imports(names: list[str], built_in_only: bool) -> list[list[str]]:
+def try_imports(names: list[str], built_in_only: bool) -> tuple[dict[str, str], list[str]]:
     """Import these in a fresh interpreter, and do there what the build does once (run.warmup).
 
-    With built_in_only no extension module is there that is a file, but the package's own. Each module that it has then:
-    name, and file or what else it comes from. Raises SystemExit when an import fails.
+    With built_in_only no extension module is there that is a file, but the package's own. The modules that it has then,
+    with their files or what else they come from; and the expressions that were compiled. Raises SystemExit when an
+    import fails.
     """
     arguments = ["\n".join(sys.path), " ".join(names), KERNEL if built_in_only else ""]
     command = [sys.executable, "-I", "-S", "-c", TRIAL, *arguments]
     result = subprocess.run(command, check=False, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
     if result.returncode:
         raise SystemExit(result.returncode)
-    return [line.split("\t") for line in result.stdout.splitlines()]
+    lines = [line.split("\t") for line in result.stdout.splitlines()]
+    return dict(line[1:] for line in lines if line[0] == "module"), [line[1] for line in lines if line[0] == "source"]
 
 
 class Module(NamedTuple):
@@ -98,18 +124,32 @@ class Module(NamedTuple):
 
 def frozen(name: str, source: bytes) -> bytes:
     """A module's code, as marshal has it."""
-    return marshal.dumps(compile(source, f"{name}.py", "exec", dont_inherit=True, optimize=2))
+    return marshal.dumps(without_lines(compile(source, f"{name}.py", "exec", dont_inherit=True, optimize=2)))
 
 
-def collect(graph: Any, built_in_only: bool) -> tuple[list[Module], dict[str, Path | None]]:
-    """What goes into the program, from what PyInstaller's analysis found.
+def without_lines(code: CodeType) -> CodeType:
+    """Leave the numbers of lines out, which are for tracebacks: no user sees one."""
+    constants = tuple(without_lines(value) if isinstance(value, CodeType) else value for value in code.co_consts)
+    return code.replace(co_consts=constants, co_linetable=b"")
 
-    First the modules to be frozen; then those written in C, each with the file of its extension module, or None where
-    it is built into Python.
-    """
+
+class Found(NamedTuple):
+    """What goes into the program."""
+
+    modules: list[Module]
+    """To be frozen."""
+    in_c: dict[str, Path | None]
+    """Modules written in C, each with the file of its extension module, or None where it is built into Python."""
+    expressions: list[str]
+    """What these compile when they are imported."""
+
+
+def collect(graph: Any, built_in_only: bool) -> Found:
+    """What goes into the program, from what PyInstaller's analysis found."""
     modules: list[Module] = []
     in_c: dict[str, Path | None] = {}
-    for name, file in try_imports([*imported_names(graph), *NEEDED_BY_PYTHON], built_in_only):
+    files, compiled = try_imports([*imported_names(graph), *NEEDED_BY_PYTHON], built_in_only)
+    for name, file in files.items():
         if name == KERNEL or name in LATER_PHASE:
             continue
         if _imp.is_frozen(name):
@@ -122,7 +162,7 @@ def collect(graph: Any, built_in_only: bool) -> tuple[list[Module], dict[str, Pa
             in_c[name] = None if file == "built-in" else Path(file)
     modules.sort()
     print(f"frozen: {' '.join(module.name for module in modules)}; in C: {' '.join(sorted(in_c))}")
-    return modules, in_c
+    return Found(modules, in_c, compiled)
 
 
 def source_of(name: str) -> Path:
@@ -156,12 +196,12 @@ def frozen_source(modules: Iterable[Module]) -> str:
     )
 
 
-def table_for_the_mould(modules: Iterable[Module]) -> bytes:
+def table_for_the_mould(found: Found) -> bytes:
     """All modules, also those of Python's core, as mould.c reads them."""
-    return b"".join(
-        module.name.encode() + b"\0" + struct.pack("<?i", module.is_package, len(module.code)) + module.code
-        for module in modules
-    )
+    code = {source: marshal.dumps(without_lines(compile(source, "", "eval"))) for source in found.expressions}
+    rows = [(COMPILED, False, frozen(COMPILED, f"{COMPILED_SOURCE}{code}".encode()))]
+    rows += [(module.name, module.is_package, module.code) for module in found.modules]
+    return b"".join(name.encode() + b"\0" + struct.pack("<?i", *of, len(code)) + code for name, *of, code in rows)
 
 
 def inittab_source(names: list[str], config: str) -> str:
@@ -184,8 +224,8 @@ def inittab_source(names: list[str], config: str) -> str:
 def write(graph: Any, target: Path) -> None:
     """Write frozen.c, modules and inittab.c for what PyInstaller's analysis found into the folder target."""
     target.mkdir(parents=True, exist_ok=True)
-    modules, in_c = collect(graph, built_in_only=True)
+    found = collect(graph, built_in_only=True)
     config = Path(sysconfig.get_config_var("LIBPL"), "config.c").read_text()
-    (target / "frozen.c").write_text(frozen_source(modules))
-    (target / "modules").write_bytes(table_for_the_mould(modules))
-    (target / "inittab.c").write_text(inittab_source(sorted(in_c), config))
+    (target / "frozen.c").write_text(frozen_source(found.modules))
+    (target / "modules").write_bytes(table_for_the_mould(found))
+    (target / "inittab.c").write_text(inittab_source(sorted(found.in_c), config))

@@ -184,7 +184,7 @@ extern const struct _frozen run_frozen_modules[];
    exception set. */
 static int import_docopt(void)
 {
-    PyObject *modules = PyImport_GetModuleDict(), *stand_in = PyImport_ImportModule("docopt_re");
+    PyObject *modules = PyImport_GetModuleDict(), *stand_in = PyImport_ImportModule("run.docopt_re");
 
     if (!stand_in || PyDict_SetItemString(modules, "re", stand_in) < 0 || !PyImport_ImportModule("docopt"))
         return -1;

@@ -120,6 +120,9 @@ static bool make(const char *modules, const char *plan, bool for_image)
     }
     if (import_program() < 0)
         fail(exception_text());
+    call(function("compiled", "restore"));
+    if (PyDict_DelItemString(PyImport_GetModuleDict(), "compiled") < 0)
+        fail(exception_text());
     rehearse = function("run.warmup", "rehearse");
     call(function("run.warmup", "warm_up"));
     PyGC_Collect();

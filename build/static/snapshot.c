@@ -25,7 +25,7 @@
 #include <unistd.h>
 
 /* The linker's symbols. */
-extern char snapshot_begin[], snapshot_end[];
+extern char snapshot_begin[], snapshot_end[], snapshot_zeros[], snapshot_zeros_end[];
 
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t count, size_t size);
@@ -188,6 +188,10 @@ void snapshot_write(const char *path)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
 
+    for (const char *at = snapshot_zeros; at < snapshot_zeros_end; at++) {
+        if (*at)
+            fail("the snapshot needs more than what is in the file");
+    }
     for (const char *next = snapshot_begin; next < snapshot_end;) {
         ssize_t written = write(fd, next, (size_t)(snapshot_end - next));
         if (written < 0)

@@ -79,6 +79,11 @@ class Checks:
         times = [self.health[name].next_time() for name in self._alive]
         return min((time for time in times if time is not None), default=None)
 
+    @property
+    def is_asking(self) -> bool:
+        """Whether a probe is under way."""
+        return bool(self._probes)
+
     def reaps(self, pid: int, status: int) -> bool:
         """Whether a child that has ended, and is a zombie still, is a probe: then that is over."""
         if pid in self._cancelled:

@@ -41,7 +41,7 @@ ORDERED = "it is to be started, by hand"
 NOTHING, RUN, STOP, KILL = "nothing", "run", "stop", "kill"
 """What is to be done: to the kernel, by run.services.supervisor."""
 
-AFTER_LIFE = "that depends: Life.after_life()"
+AFTER_LIFE = "that depends: Life._after_life()"
 
 TABLE = {
     # what it is   what happens       what it becomes  what is to be done

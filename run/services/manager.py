@@ -93,6 +93,8 @@ class Manager:
         self._dependents = self._reversed(self._dependencies)
         self._all_dependencies: dict[str, list[Life]] = {}
         self._all_dependents: dict[str, list[Life]] = {}
+        self._may_be_killed: set[Life] = set()
+        """Those whose group may have to be killed when the main process ends."""
         self._to_look_at = deque(self.lives.values())
         self._timed: set[Life] = set()
         """Those for whom something is due at a time of their own."""
@@ -138,6 +140,11 @@ class Manager:
         return self.is_stopping and self._all_are_final() and not self._actions
 
     @property
+    def looks_before_reaping(self) -> bool:
+        """Whether the end of a main process may have to be known before it is reaped, so that its group is killed."""
+        return bool(self._may_be_killed)
+
+    @property
     def exit_code(self) -> int:
         """That of the service whose end has stopped all, if it is not 0, or else the highest among the last lives."""
         if self._cause and self._cause.code:
@@ -150,6 +157,7 @@ class Manager:
         """A service's command was executed, by this process."""
         life = self.lives[name]
         life.executed(pid, now)
+        self._may_be_killed.add(life)
         service = life.service
         if not (service.oneshot or service.daemon or service.healthcheck):
             self._tell(life, SUCCEEDED, now)
@@ -164,6 +172,7 @@ class Manager:
 
     def main_ended(self, name: str, status: int, now: float) -> bool:
         """A main process is a zombie; say whether its group is to be killed before it is reaped."""
+        self._may_be_killed.discard(self.lives[name])
         return self.lives[name].main_ended(status, now) == KILL
 
     def lingers(self, name: str) -> None:
@@ -257,7 +266,10 @@ class Manager:
         if grace is not None and (self._kill_at is None or now + grace < self._kill_at):
             life.kill_at = now + grace
             self._timed.add(life)
-        self._actions.append(Stop(service.name, service.stop_signal, service.kill_mode == "group"))
+        to_group = service.kill_mode == "group"
+        if to_group:
+            self._may_be_killed.discard(life)  # what is left of it has the signal, too
+        self._actions.append(Stop(service.name, service.stop_signal, to_group))
 
     def _kill(self, life: Life) -> None:
         life.kill_at = None

@@ -49,11 +49,17 @@ class Lines:
             pieces = [self._take_head(), whole.replace(b"\n", b"\n" + self._head), b"\n"]
         return pieces + self._cut_begun() if len(self._begun) > self._longest else pieces
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether a line has begun, and not ended."""
+        return bool(self._begun) or self._goes_on
+
     def finish(self) -> list[bytes]:
         """End the line that has begun, if one has; return its pieces."""
+        if not self.has_begun:
+            return []
         begun, self._begun = self._begun, b""
-        goes_on = self._goes_on
-        return [self._take_head(), begun, b"\n"] if begun or goes_on else []
+        return [self._take_head(), begun, b"\n"]
 
     def _take_head(self) -> bytes:
         """What stands before the next line; the one after it begins anew."""

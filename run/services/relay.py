@@ -34,6 +34,16 @@ class Source:
         """The places, in bytes from the beginning, at which lives have ended, so that a line ends there, too."""
 
     @property
+    def has_begun(self) -> bool:
+        """Whether a line has begun that has not ended."""
+        return self.lines.has_begun
+
+    @property
+    def has_words(self) -> bool:
+        """Whether something is in the pipe, or a line has begun."""
+        return self.lines.has_begun or _kernel.unread(self.reads) > 0
+
+    @property
     def has_end(self) -> bool:
         """Whether a life has ended whose last words were not passed on yet."""
         return bool(self._ends)
@@ -116,8 +126,9 @@ class Relay:
     def life_ended(self, name: str) -> None:
         """A life of this service has ended: what it has written comes before anything else that it will."""
         for source in self._by_name.get(name, ()):
-            source.life_ended()
-            source.pass_on_last_words()
+            if source.has_words:
+                source.life_ended()
+                source.pass_on_last_words()
 
     def settle(self) -> None:
         """Wait for the sinks that are blocked, and let those go on that have waited for one that is no more."""
@@ -158,27 +169,30 @@ class Relay:
         return bool(self._unwatched)
 
     def drain(self, seconds: float) -> None:
-        """Pass on what is left, now that nobody writes any more; give a sink that is blocked so much time."""
+        """Pass on what is left, now that nobody writes any more; give a sink that is blocked so much time.
+
+        Nothing is waited for afterwards.
+        """
         until = _kernel.monotonic() + seconds
-        poll = select.poll()
-        for source in self._sources.values():
+        readable = self._watch.close()
+        parked = {*self._unwatched, *(source for sources in self._parked.values() for source in sources)}
+        left = [s for s in self._sources.values() if s.reads in readable or s in parked or s.has_end or s.has_begun]
+        for source in left:
             source.life_ended()
+        poll = select.poll()
         while True:
-            for source in self._sources.values():
+            for source in left:
                 source.pass_on_last_words()
             blocked = [sink for sink in self.sinks if sink.is_blocked]
-            left = until - _kernel.monotonic()
-            if not blocked or left <= 0:
+            seconds = until - _kernel.monotonic()
+            if not blocked or seconds <= 0:
                 break
-            for sink in self.sinks:
-                if sink.is_blocked:
-                    poll.register(sink.fd, select.POLLOUT)
-            poll.poll(left * 1000)
+            for sink in blocked:
+                poll.register(sink.fd, select.POLLOUT)
+            poll.poll(seconds * 1000)
             for sink in blocked:
                 poll.unregister(sink.fd)
                 sink.flush()
         for sink in blocked:
             sink.drop()
-            sink.dropped += sum(
-                _kernel.unread(source.reads) for source in self._sources.values() if source.sink is sink
-            )
+            sink.dropped += sum(_kernel.unread(source.reads) for source in left if source.sink is sink)

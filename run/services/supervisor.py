@@ -107,14 +107,15 @@ class Supervisor(Charge):
         if not (self._may_reap or self._strangers):
             return False
         try:
-            following = children.next_to_reap()
+            looks = self._manager.looks_before_reaping or self._checks.is_asking
+            changed = children.next_to_reap() if looks else children.reap()
         except ChildProcessError:
             self._is_childless = True
             raise
-        if following is None:
+        if changed is None:
             self._may_reap = False
             return False
-        self._child_changed(*following)
+        self._child_changed(*changed, is_zombie=looks)
         return True
 
     def act(self, now: float) -> None:
@@ -197,26 +198,39 @@ class Supervisor(Charge):
 
     # What has happened.
 
-    def _child_changed(self, pid: int, status: int) -> None:
-        """A child has ended, or was stopped, and is still to be reaped."""
+    def _child_changed(self, pid: int, status: int, is_zombie: bool) -> None:
+        """A child has ended, or was stopped; is_zombie: it is still to be reaped."""
         name = self._by_pid.get(pid)
         stopped_by = stop_signal(status)
-        if name is None and not stopped_by and self._checks.reaps(pid, status):
-            children.reap_one(pid)
-            return
-        if stopped_by or name is None:
-            children.reap_one(pid)
+        if stopped_by:
             title = self._manager.lives[name].title if name else f"pid {pid}"
-            what = f"stopped by {describe(stopped_by)}" if stopped_by else described(status)
-            self._log.info(f"{title}: {what}")
-            if not stopped_by:
-                self._orphan_ended(pid)
-            return
+            self._log.info(f"{title}: stopped by {describe(stopped_by)}")
+        elif name is None:
+            self._orphan_ended(pid, status)
+        else:
+            self._main_ended(name, pid, status)
+        if is_zombie:
+            children.reap_one(pid)
+        if not stopped_by:
+            self._was_reaped(name)
+
+    def _was_reaped(self, name: str | None) -> None:
+        """A child is gone: the main process of a service, or perhaps the last one of a service's process group."""
+        now = _now()
+        if name is None:
+            for lingering in tuple(self._lingering):
+                self._see_whether_over(lingering, now)
+        elif self._manager.lives[name].lives and not self._see_whether_over(name, now):
+            was_killed = self._lingering.setdefault(name, 0.0)
+            if not was_killed:
+                self._manager.lingers(name)
+
+    def _main_ended(self, name: str, pid: int, status: int) -> None:
+        """The main process of a service has ended: kill what it has left, if it has crashed."""
+        del self._by_pid[pid]
         now = _now()
         failure = self._starter.failure(name)
         if failure and self._manager.lives[name].state == STARTING:
-            children.reap_one(pid)
-            del self._by_pid[pid]
             self._manager.not_started(name, *failure, now)
             return
         kills = self._manager.main_ended(name, status, now)
@@ -224,19 +238,15 @@ class Supervisor(Charge):
         if kills:
             Delivery(KILL).to([-pid])
             self._lingering[name] = now + PATIENCE
-        children.reap_one(pid)
-        del self._by_pid[pid]
-        if not self._see_whether_over(name, now):
-            self._lingering.setdefault(name, 0.0)
-            if not self._lingering[name]:
-                self._manager.lingers(name)
 
-    def _orphan_ended(self, pid: int) -> None:
+    def _orphan_ended(self, pid: int, status: int) -> None:
+        """A process that belongs to no service has ended: a probe, or one that has lost its parent."""
+        if self._checks.reaps(pid, status):
+            return
+        self._log.info(f"pid {pid}: {described(status)}")
         self._strangers.discard(pid)
         self._messenger.ended(pid)
         self._manager.orphan_ended()
-        for name in tuple(self._lingering):
-            self._see_whether_over(name, _now())
 
     def _see_whether_over(self, name: str, now: float) -> bool:
         """Whether the process group of a service is gone, whose main process was reaped."""

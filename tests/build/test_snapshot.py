@@ -353,6 +353,29 @@ def test_the_standard_library_is_pythons_own_but_for_docopts_re(pipeline: Pipeli
     assert version(pipeline.target) == f"run {['bb', 'UnicodeDecodeError', 'UTC', 'UTC', True, snapshot == '1']}\n"
 
 
+ABSENT = """
+import _socket, math
+def error(function, *arguments):
+    try:
+        return str(function(*arguments))
+    except Exception as error:
+        return type(error).__name__
+class Answers:
+    def __format__(self, _):
+        calls = (math.cos, 0.0), (math.sqrt, 4.0), (_socket.getaddrinfo, b'host', 80), (eval, '1'), (exec, 'pass')
+        return ' '.join(error(*call) for call in calls)
+VERSION = Answers()
+"""
+
+
+def test_what_is_absent_fails_with_an_exception(pipeline: Pipeline) -> None:
+    with (pipeline.folder / "run" / "__init__.py").open("a") as file:
+        file.write(ABSENT)
+    result = pipeline.build(analyse=False)
+    assert result.returncode == 0, result.stderr
+    assert version(pipeline.target) == "run ValueError 2.0 gaierror RuntimeError RuntimeError\n"
+
+
 def test_what_is_imported_anywhere_in_the_package_is_in_the_program(pipeline: Pipeline) -> None:
     lazy = "def lazy() -> None:\n    import {0}\n    def lazier() -> None:\n        from {1} import {2}\n"
     with (pipeline.folder / "run" / "services" / "words.py").open("a") as file:

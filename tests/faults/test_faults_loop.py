@@ -61,7 +61,7 @@ def test_a_zombie_that_could_not_be_reaped_is_reaped_soon(trace: Trace) -> None:
     assert traced.process.stdin is not None
     traced.process.stdin.write(b"\n")
     assert traced.line() == "left\n"
-    wait_until(lambda: traced.failed and len(children(traced.run)) == 1, "the orphan is reaped", 20)
+    wait_until(lambda: traced.failed and len(children(traced.run)) == 1, "the orphan is reaped")
     traced.close_stdin()
     assert traced.finish().code == 9
     assert traced.log == went_on("processes", "EPERM")
@@ -174,7 +174,7 @@ def test_when_no_signal_can_be_sent_run_waits_for_the_end(trace: Trace, error: s
 
 # -- signals that are forwarded ---------------------------------------------------------------------------------------
 
-RECORDER = """
+LISTENER = """
 import os, signal
 every = set(range(34, 65)) | {15}
 signal.pthread_sigmask(signal.SIG_BLOCK, every)
@@ -183,17 +183,17 @@ while (signum := signal.sigwait(every)) != 15: os.write(1, b"%d\\n" % signum)
 os._exit(7)
 """
 FIRST, COUNT = 35, 8
-FORWARDED = range(FIRST, FIRST + COUNT)
+SENT = range(FIRST, FIRST + COUNT)
 
 
-RECORD = ("-q", sys.executable, "-I", "-S", "-c", RECORDER)
+LISTENING = ("-q", sys.executable, "-I", "-S", "-c", LISTENER)
 """A command that writes down its pid and, until TERM, each signal that it gets."""
 
 
 def send_all(traced: Traced) -> int:
     """Send `run` all signals, once its command is ready for them; return the command's pid."""
     pid = int(traced.line())
-    for signum in FORWARDED:
+    for signum in SENT:
         os.kill(traced.run, signum)
     return pid
 
@@ -210,11 +210,11 @@ def received(traced: Traced, pid: int, count: int) -> list[int]:
 
 @every_errno("kill", ONCE, "3", ALWAYS, drawn=4, calls=COUNT)
 def test_of_the_forwarded_signals_only_those_that_fail_are_lost(trace: Trace, error: str, when: str) -> None:
-    traced = trace("kill", error, when, *RECORD)
+    traced = trace("kill", error, when, *LISTENING)
     command = send_all(traced)
     wait_until(lambda: len(traced.calls) == COUNT or traced.process.poll() is not None, "all were forwarded")
     lost = [number for number, call in enumerate(traced.calls, FIRST) if call in traced.failed]
-    assert received(traced, command, COUNT - len(lost)) == [signum for signum in FORWARDED if signum not in lost]
+    assert received(traced, command, COUNT - len(lost)) == [signum for signum in SENT if signum not in lost]
     assert_told(traced.log, error, [f"RTMIN+{signum - 34}" for signum in lost])
 
 
@@ -224,6 +224,6 @@ def test_none_of_the_forwarded_signals_is_lost_when_the_children_cannot_be_liste
     trace: Trace, file: str, error: str, when: str
 ) -> None:
     """Each of them is listed for; the main group gets those for which they could not be."""
-    traced = trace(OPEN, error, when, *RECORD, paths=(LISTS[file],))
-    assert received(traced, send_all(traced), COUNT) == [*FORWARDED]
+    traced = trace(OPEN, error, when, *LISTENING, paths=(LISTS[file],))
+    assert received(traced, send_all(traced), COUNT) == [*SENT]
     assert traced.log == ""

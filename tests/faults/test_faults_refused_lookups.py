@@ -6,9 +6,7 @@ import subprocess
 
 import pytest
 from faults import ALWAYS, Trace, Traced
-from harness import children, state, wait_until
-
-WITHOUT_PROC = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh")
+from harness import WITHOUT_PROC, children, state, wait_until
 
 
 def assert_CONT_is_forwarded(traced: Traced) -> None:
@@ -18,17 +16,17 @@ def assert_CONT_is_forwarded(traced: Traced) -> None:
     assert (traced.finish().code, traced.log) == (7, "")
 
 
-FORWARDED = ("-q", "sh", "-c", "trap 'exit 7' CONT; echo ready; while :; do sleep 0.01; done")
+ENDS_BY_CONT = ("-q", "sh", "-c", "trap 'exit 7' CONT; echo ready; while :; do sleep 0.01; done")
 
 
 @pytest.mark.fault("getpgid", "EACCES")
 def test_CONT_is_forwarded_where_getpgid_is_refused(trace: Trace) -> None:
-    assert_CONT_is_forwarded(trace("getpgid", "EACCES", ALWAYS, *FORWARDED))
+    assert_CONT_is_forwarded(trace("getpgid", "EACCES", ALWAYS, *ENDS_BY_CONT))
 
 
 @pytest.mark.fault("getpgid", "EACCES")
 def test_CONT_is_forwarded_by_PID_1_where_getpgid_is_refused(trace_pid_1: Trace) -> None:
-    assert_CONT_is_forwarded(trace_pid_1("getpgid", "EACCES", ALWAYS, *FORWARDED))
+    assert_CONT_is_forwarded(trace_pid_1("getpgid", "EACCES", ALWAYS, *ENDS_BY_CONT))
 
 
 @pytest.mark.fault("getpgid", "EACCES")

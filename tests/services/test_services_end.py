@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from harness import Starter, alive, children, state, wait_until
-from serving import FOREVER, Journal, Server, events, log_lines, send_until, wait_pid
+from serving import AWAKE, FOREVER, Journal, Server, events, log_lines, send_until, wait_pid
 
 PID_1 = pytest.mark.parametrize("pid_1", [False, True], ids=["subreaper", "pid-1"])
 
@@ -87,7 +87,7 @@ def test_the_group_is_killed_while_the_main_process_is_not_reaped_yet(
 @PID_1
 def test_what_leads_a_session_of_its_own_ends_by_itself(serve: Server, journal: Journal, pid_1: bool) -> None:
     """A crash does not reach it, and it is not waited for before the next life."""
-    away = f'trap "{journal.note("told")}; exit" TERM; {journal.note("away")}; sleep 1000 & wait'
+    away = f'trap "{journal.note("told")}; exit" TERM; {journal.note("away")}; {AWAKE}'
     script = f"""
         if [ -s "{journal.path}" ]; then {journal.note("second")}; {FOREVER}; fi
         setsid sh -c '{away}' &
@@ -122,7 +122,7 @@ def test_the_end_of_another_one_stops_nobody(serve: Server, journal: Journal, en
     started = serve(
         {
             "extra": {"command": end, "essential": False},
-            "web": {"command": f"trap '{journal.note('hup')}; exit 5' HUP; while :; do sleep 0.01; done"},
+            "web": {"command": f"trap '{journal.note('hup')}; exit 5' HUP; {AWAKE}"},
         }
     )
     started.wait_log("extra (pid ")

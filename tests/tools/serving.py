@@ -3,14 +3,14 @@
 import json
 import os
 import re
-import shlex
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Started, Starter, children, status, wait_until
+from harness import Started, Starter, children, compile_c, status, wait_until
 
 Keys = Mapping[str, Any]
 """The keys of a service. A `command` that is a string is a script for a shell, to the letter, unless it is a `Line`."""
@@ -20,6 +20,9 @@ Services = Mapping[str, Any]
 
 FOREVER = "exec sleep 1000"
 """What a service does that is not to end by itself."""
+
+AWAKE = "while :; do sleep 0.05; done"
+"""The same for a shell that is to run its traps, and whose children are never in the way of its group's end."""
 
 
 class Line(str):
@@ -96,6 +99,14 @@ def serve(start: Starter, tmp_path: Path) -> Server:
     return Server(start, tmp_path)
 
 
+@pytest.fixture(scope="session")
+def catcher() -> Iterator[str]:
+    """A program that says which signals it gets: catcher.c. Any user may execute it."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield str(compile_c(Path(__file__).with_name("catcher.c").read_text(), Path(folder) / "catcher", "-static"))
+
+
 class Journal:
     """A file to which services append lines: what happened, in one order for all of them."""
 
@@ -106,8 +117,12 @@ class Journal:
         path.chmod(0o666)
 
     def note(self, text: str) -> str:
-        """A command of a shell that notes this; the shell puts variables in."""
-        return f'echo "{text}" >>{shlex.quote(str(self.path))}'
+        """A command of a shell, without quotes, that notes these words; the shell puts variables in."""
+        return f"echo {text} >>{self.path}"
+
+    def told(self, name: str, then: str = "exit 0", by: str = "TERM") -> str:
+        """A script that notes "NAME ready", and "NAME told" when the signal comes, and does something then."""
+        return f"trap '{self.note(f'{name} told')}; {then}' {by}; {self.note(f'{name} ready')}; {AWAKE}"
 
     def lines(self) -> list[str]:
         """What was noted so far, in whole lines."""
