@@ -148,6 +148,7 @@ class Control:
         self._log.info(f"order from {client.who}: {what} {' '.join(request.names)}")
         if request.action in WANTED:
             self._say(client, {"accepted": True})
+            self._send(client)  # what was ordered may take longer than a client waits for an answer
             client.order = Order(request, self._manager.lives)
             for name in request.names:
                 self._manager.order(name, WANTED[request.action], _kernel.monotonic())

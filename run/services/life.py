@@ -63,6 +63,7 @@ TABLE = {
     (STOPPING, OVER): (AFTER_LIFE, NOTHING),
     (RESTARTING, START_DUE): (WAITING, NOTHING),
     (RESTARTING, UNWANTED): (ENDED, NOTHING),
+    (RESTARTING, ORDERED): (WAITING, NOTHING),
     (DONE, ORDERED): (WAITING, NOTHING),
     (ENDED, ORDERED): (WAITING, NOTHING),
     (FAILED, ORDERED): (WAITING, NOTHING),
@@ -220,5 +221,5 @@ class Life:
         self.all_restarts += 1
         self.next_start = now + delay
         of = f" of {service.restart_limit}" if service.restart_limit is not None else ""
-        self.verdict = f"next start in {delay:.3g} s, restart {self.restarts}{of}"
+        self.verdict = f"next start in {delay:g} s, restart {self.restarts}{of}"
         return RESTARTING

@@ -318,7 +318,7 @@ class Manager:
         for other in dependencies:
             if other.state == FAILED or (other.state == ENDED and not other.by_hand):
                 life.code = other.code or 1
-                life.ended = f"not started, since {other.service.name} has {other.state}"
+                life.ended, life.verdict = f"not started, since {other.service.name} has {other.state}", ""
                 self._actions.append(Say("warn", f"{life.service.name}: {life.ended}"))
                 self._tell(life, CANNOT_START, now)
                 return

@@ -6,7 +6,7 @@ Source: contract, "Control".
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from run.services.life import AGAIN, DONE, DOWN, READY, RESTARTING, UP, Life
+from run.services.life import AGAIN, DONE, DOWN, READY, RESTARTING, UP, WAITING, Life
 from run.services.values import signal_number
 from run.services.words import listed, nearest, shown
 
@@ -18,6 +18,9 @@ ACTIONS = (*QUESTIONS, *WANTED, "signal")
 """All that can be asked for."""
 
 STOPPING = "all is being stopped"
+
+MOST_UNKNOWN = 8
+"""Unknown services that are named: a request may hold thousands, and looking for what is near takes its time."""
 
 
 class Request(NamedTuple):
@@ -59,9 +62,11 @@ def refusals(request: Request, lives: Mapping[str, Life], is_stopping: bool) -> 
     """Why a request is refused, a line each; none if it is not."""
     unknown = [name for name in request.names if name not in lives]
     if unknown:
+        more = [f"and {len(unknown) - MOST_UNKNOWN} more that are unknown"] if len(unknown) > MOST_UNKNOWN else []
         return [
-            f"unknown service {shown(name)}: {listed(lives)} are accepted{nearest(name, lives)}" for name in unknown
-        ]
+            f"unknown service {shown(name)}: {listed(lives)} are accepted{nearest(name, lives)}"
+            for name in unknown[:MOST_UNKNOWN]
+        ] + more
     if request.action in QUESTIONS:
         return []
     if is_stopping:
@@ -70,15 +75,15 @@ def refusals(request: Request, lives: Mapping[str, Life], is_stopping: bool) -> 
         return [f"{name}: not running" for name in request.names if not lives[name].has_main]
     if request.action == "stop":
         return []
-    return [reason for name in request.names for reason in _lacks(name, request.names, lives)]
+    return [f"{name}: {reason}" for name in request.names for reason in _lacks(lives[name], request.names, lives)]
 
 
-def _lacks(name: str, names: tuple[str, ...], lives: Mapping[str, Life]) -> list[str]:
-    """What a service that is to be started would wait for in vain."""
+def _lacks(life: Life, names: tuple[str, ...], lives: Mapping[str, Life]) -> list[str]:
+    """What a service that is to be started would wait for in vain, unless it is among these names."""
     return [
-        f"{name}: it depends on {other}, which is stopped: start {other}, too"
-        for other in lives[name].service.depends_on
-        if other not in names and lives[other].by_hand
+        f"it depends on {other}, which is stopped: start {other}, too"
+        for other in life.service.depends_on
+        if other not in names and lives[other].by_hand and lives[other].state != DONE
     ]
 
 
@@ -88,33 +93,36 @@ class Order:
     def __init__(self, request: Request, lives: Mapping[str, Life]) -> None:
         """Take the request before it is passed on, to know afterwards which life is a new one."""
         self._wanted = WANTED[request.action]
-        self._lives = {name: lives[name] for name in request.names}
-        self._numbers = {name: life.number for name, life in self._lives.items()}
+        self._all_lives = lives
+        self._numbers = {name: lives[name].number for name in request.names}
 
     def outcome(self, is_stopping: bool) -> list[str] | None:
         """Once it is done, or cannot be: the reasons why not, a line each, none if all is well. Before: None."""
         if self._wanted != DOWN and is_stopping:
             return [STOPPING]
         reasons = []
-        for name, life in self._lives.items():
-            reason = self._outcome_of(name, life)
+        for name, number in self._numbers.items():
+            reason = self._outcome_of(self._all_lives[name], number)
             if reason is None:
                 return None
             if reason:
                 reasons.append(f"{name}: {reason}")
         return reasons
 
-    def _outcome_of(self, name: str, life: Life) -> str | None:
-        """The reason why it cannot be done, empty if it is done; None before that is known."""
+    def _outcome_of(self, life: Life, number: int) -> str | None:
+        """The reason why it cannot be done, empty if it is done; None before that is known.
+
+        number is that of the life at the time of the order.
+        """
         if self._wanted == DOWN:
             if life.wanted != DOWN:
                 return "somebody else wants it up"
             return "" if life.is_final else None
         if life.wanted == DOWN:
             return "somebody else wants it stopped"
-        is_new = self._wanted == UP or life.number > self._numbers[name]
-        if life.state in (READY, DONE) and is_new:
+        if life.state == DONE or (life.state == READY and (self._wanted == UP or life.number > number)):
             return ""
-        if is_new and (life.is_final or life.state == RESTARTING):
+        if life.is_final or life.state == RESTARTING:  # not any more: an order ends that
             return f"{life.ended}; {life.verdict}" if life.verdict else life.ended
-        return None
+        lacks = _lacks(life, (), self._all_lives) if life.state == WAITING else []
+        return lacks[0] if lacks else None
