@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 
-from harness import children, wait_until
+from harness import wait_until
 from terminal_session import INTERRUPT, descendant, session
 
 README = Path(__file__).resolve().parents[2] / "README.md"
@@ -31,8 +31,9 @@ def test_it_ends_by_interrupt_and_shows_what_the_readme_says(binary: str) -> Non
         bash.line(command.replace("dist/run", binary, 1))
         bash.expect("\r\n")
         before = bash.expect(": started ")
-        main = descendant(bash.pid, "sleep")
-        wait_until(lambda: children(main), "the helper is started")
+        main = int(before.removesuffix(": started ").rpartition(" ")[2])
+        descendant(main, "sleep")  # the helper, which ignores what is typed
+        wait_until(lambda: Path(f"/proc/{main}/comm").read_text() == "sleep\n", "the main program sleeps")
         bash.wait_foreground(os.getpgid(main))
         bash.type(INTERRUPT)
         after = bash.expect("exiting with code 143\r\n")
