@@ -36,6 +36,9 @@ STARTS = 16
 MOST_SIGNALS = 100
 """How many signals are taken before ends are looked at again."""
 
+SPARE = 2
+"""File descriptors that are needed now and then: for a file of /proc, for the pipe of a keeper that is started."""
+
 LAST_WORDS = 2.0
 """Seconds that a reader who is stuck is waited for at the end, at most."""
 
@@ -181,6 +184,9 @@ class Supervisor(Charge):
                     identity = service.identity
                     owner = (identity.uid, identity.gid) if identity else (os.geteuid(), os.getegid())
                     self._relay.add(service, width, number, owner)
+            daemons = sum(service.daemon for service in self._plan.services)  # one descriptor for each, in its life
+            for spare in [os.dup(self._null_in) for _ in range(SPARE + daemons)]:
+                os.close(spare)
         except OSError as error:
             count = len(self._plan.services)
             raise RunError(f"cannot open what {count} services need, two pipes for each: {error.strerror}") from None
