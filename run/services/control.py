@@ -29,6 +29,9 @@ MOST_ACCEPTED = 16
 PATIENCE = 10.0
 """Seconds that a client has to say what it wants, and to take the answer."""
 
+RECOVERY = 1.0
+"""Seconds in which nobody is accepted after that has failed."""
+
 Signal = Callable[[str, int], str]
 """Sends a service's main process a signal; returns why that failed, or nothing."""
 
@@ -62,6 +65,8 @@ class Control:
         self._signal = signal
         self._uids = {0, os.geteuid()}
         self._clients: dict[int, Client] = {}
+        self._listen_at: float | None = None
+        """When to listen again, after accepting has failed."""
         self._socket = Socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK)
         self._socket.bind(b"\0" + place.own().encode())
         self._socket.listen(MOST_CLIENTS)
@@ -69,6 +74,9 @@ class Control:
 
     def act(self, now: float) -> None:
         """Answer whose order is done, and let those go whose time is over."""
+        if self._listen_at is not None and now >= self._listen_at:
+            self._listen_at = None
+            self._watch.add(self._socket.fileno(), self._accept)
         for client in tuple(self._clients.values()):
             if client.order:
                 reasons = client.order.outcome(self._manager.is_stopping)
@@ -80,13 +88,20 @@ class Control:
 
     def next_time(self) -> float | None:
         """When somebody's time is over, if it ever is."""
-        return min((c.until for c in self._clients.values() if c.until is not None and not c.order), default=None)
+        times = [client.until for client in self._clients.values() if not client.order]
+        return min((time for time in (self._listen_at, *times) if time is not None), default=None)
 
     def _accept(self, fd: int) -> None:
         for _ in range(MOST_ACCEPTED):
             try:
                 connection = self._socket.accept()
-            except OSError:
+            except BlockingIOError:
+                return
+            except OSError as error:
+                # Out of descriptors, perhaps: it would be tried again and again, for somebody is waiting.
+                self._log.complain(f"cannot accept a connection of 'run -c': {error.strerror}")
+                self._watch.remove(fd)
+                self._listen_at = _kernel.monotonic() + RECOVERY
                 return
             connection.setblocking(False)
             pid, uid = connection.peer()
