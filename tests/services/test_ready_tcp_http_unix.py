@@ -63,6 +63,24 @@ def test_tcp_to_a_port_that_answers_nothing_fails_after_its_timeout(serve: Serve
             started.wait_log("ready, ")
 
 
+def test_a_connection_with_itself_is_none(serve: Server) -> None:
+    """Where nobody listens, and the kernel has given the connection's own end that very port: tcp(7).
+
+    A client finds that out that connects to one of the ports of ip_local_port_range, now and then; here always.
+    """
+    alone = (
+        'echo "40000 40000" >/proc/sys/net/ipv4/ip_local_port_range; '
+        'python3 -c "import fcntl, socket, struct; '
+        "fcntl.ioctl(socket.socket(), 0x8914, struct.pack('16sh14x', b'lo', 0x41))"
+        '"; exec "$@"'
+    )
+    prefix = ("unshare", "--net", "--mount", "sh", "-ec", alone, "sh")
+    with_itself = serve({"web": with_check({"tcp": 40000})}, prefix=prefix)
+    assert first_reason(with_itself) == "nobody listens there"
+    http = serve({"web": with_check({"http": "http://127.0.0.1:40000"})}, prefix=prefix)
+    assert first_reason(http) == "nobody listens there"
+
+
 # -- unix --------------------------------------------------------------------------------------------------------------
 
 
@@ -215,6 +233,7 @@ def for_ever(connection: socket.socket) -> None:
         (sends(b"HTTP/1.1 OK 200\r\n"), "the answer is no HTTP"),
         (sends(b"HTTP/1.1 +200 OK\r\n"), "the answer is no HTTP"),
         (sends(b"HTTP/1.1 \xb2\xb0\xb0\r\n"), "the answer is no HTTP"),
+        (sends(b"HTTP/1.1 200" + b"0" * 5000 + b"\r\n"), "the answer is no HTTP"),
         (sends(b"HTTP/1.1 200 " + b"y" * 1_000_000), "the answer is no HTTP"),
         (for_ever, "the answer is no HTTP"),
         (reset, "Connection reset by peer"),
@@ -229,6 +248,7 @@ def for_ever(connection: socket.socket) -> None:
         "swapped",
         "sign",
         "digits",
+        "long",
         "line",
         "flood",
         "reset",
