@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 IMAGE ?= run
 export LINK PYTHON SNAPSHOT QUICK
 
-.PHONY: help build test lint image demo bench soak reproducible release install clean
+.PHONY: help build test lint image demo bench soak boots reproducible release install clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile | expand -t 20
@@ -31,6 +31,9 @@ bench: ## Measure both builds beside tini, dumb-init, catatonit, supervisord, Py
 
 soak: build ## Put dist/run under full load for MINUTES (10), and count every orphan, signal, descriptor and kilobyte
 	@build/check.sh soak --minutes $(or $(MINUTES),10)
+
+boots: build ## Start dist/run as PID 1 of Debian's kernel in qemu, on an old processor and with 5-level paging
+	@build/check.sh boots
 
 reproducible: build ## Build again, here and in another folder, and compare the bytes
 	@build/reproducible.sh

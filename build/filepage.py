@@ -15,9 +15,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import roff
 
 from run import VERSION
-from run.services import file, healthcheck
+from run.services import file, healthcheck, status
 from run.services.healthcheck import Healthcheck
-from run.services.life import LONG_LIFE
+from run.services.life import LONG_LIFE, Life
 from run.services.listing import listing
 from run.services.output import LONGEST_NAMED
 from run.services.plan import Given, Service, from_file
@@ -39,8 +39,8 @@ class Key(NamedTuple):
 OF_THE_FILE = {
     "services": Key(
         "a table for each service",
-        "`[services.NAME]` begins a service; they are started in the order of the file, where nothing asks"
-        " for another one. A file has at least one.",
+        "`[services.NAME]` begins a service; they are started in the order of the file, where nothing asks for"
+        " another one. A file has at least one.",
         "[services.web]\ncommand = '/app/server'",
     ),
     "stop_grace_period": Key(
@@ -153,12 +153,13 @@ OF_A_SERVICE = {
     ),
     "healthcheck": Key(
         "a table",
-        "How the service shows that it is ready and healthy. Not in this version yet: see KEYS OF A HEALTHCHECK.",
+        "How the service shows that it is ready and healthy: see KEYS OF A HEALTHCHECK.",
         "healthcheck = { tcp = 5432, interval = 10 }",
     ),
     "on_unhealthy": Key(
         "'log' or 'restart'",
-        "What follows when the healthcheck finds it unhealthy. A restart counts as a failure.",
+        "What follows when the healthcheck finds it unhealthy: a line of the log, or also a restart, whatever"
+        " `restart` says, within its `:N`. It counts as a failure.",
         "on_unhealthy = 'restart'",
     ),
     "output": Key(
@@ -172,9 +173,9 @@ OF_A_SERVICE = {
 OF_A_HEALTHCHECK = {
     "test": Key(
         "an array of words, or a string",
-        "A command that is executed as the service's user, in its environment and directory, and succeeds with 0."
-        " A first word `CMD` is skipped, and `CMD-SHELL` stands for `/bin/sh -c`. What it writes is shown when it"
-        " fails.",
+        "A command that succeeds with 0. It is executed as the service's user, in its environment and directory,"
+        " in a session of its own; what it leaves behind is killed. What it writes is shown when it fails, at most"
+        " 2048 bytes. As in Compose a first word `CMD` is skipped, and `CMD-SHELL` stands for `/bin/sh -c`.",
         "healthcheck = { test = ['pg_isready'] }",
     ),
     "tcp": Key(
@@ -189,12 +190,14 @@ OF_A_HEALTHCHECK = {
     ),
     "http": Key(
         "an address",
-        "It is answered with a status from 200 to 399. The host is numeric, or `localhost`.",
+        "GET is answered with a status from 200 to 399. The host is numeric, or `localhost`. There is no https.",
         "healthcheck = { http = 'http://127.0.0.1:8080/health' }",
     ),
     "notify": Key(
-        "true or false",
-        "The service says itself that it is ready: READY=1 to the socket $NOTIFY_SOCKET, as in sd_notify(3).",
+        "true",
+        "The service says itself that it is ready, as in sd_notify(3): `READY=1` to the socket that"
+        " `NOTIFY_SOCKET` names. Only what its own processes send counts. Nothing more is asked then. `STATUS=` is"
+        " shown by `run -c status`.",
         "healthcheck = { notify = true }",
     ),
     "interval": Key(
@@ -214,7 +217,7 @@ OF_A_HEALTHCHECK = {
     ),
     "start_period": Key(
         "a time",
-        "A service that has not had its first success by then has failed.",
+        "Until the first success. A service that has had none by then has failed.",
         "healthcheck = { tcp = 80, start_period = '5m' }",
     ),
     "start_interval": Key(
@@ -224,17 +227,63 @@ OF_A_HEALTHCHECK = {
     ),
 }
 
+OF_JSON = {
+    "name": "of the service",
+    "state": "as in THE LIFE OF A SERVICE, or `stopped`",
+    "wanted": "`up`, `down`, or `again`: first down, and then up",
+    "health": "`starting`, `healthy` or `unhealthy`; null without a healthcheck, and while nothing runs",
+    "health_reason": "why the last probe has failed, or null",
+    "pid": "of the main process, or null",
+    "since": "when the state began, in seconds since 1970",
+    "seconds": "how long that is ago",
+    "restarts": "how often it was restarted after the end of a life",
+    "restarts_in_a_row": "how often since the count has begun anew",
+    "next_start_in": "seconds, while it waits to be restarted, else null",
+    "exit_code": "of the last life, 128 + n for signal n; null before there was one",
+    "last_end": "how that one has ended, in words, or null",
+    "status": "what the service tells of itself, `STATUS=` of sd_notify(3), or null",
+    "command": "its words",
+    "user": "as in the file, or null",
+    "depends_on": "as in the file",
+    "oneshot": "true or false",
+    "essential": "true or false",
+    "daemon": "true or false",
+    "restart": "`no`, `on-failure` or `always`",
+    "stop_signal": "its name",
+}
+"""What `run -c json` tells of a service."""
+
 INDENT = "11"
 """Of the examples of keys: a little more than that of the texts."""
 
-NOT_YET = """\
-.B Not in this version yet:
-a healthcheck is read, and is shown by
-.BR "run \\-nf" ,
-but nothing is asked, so that a service with one does not become ready.
-What follows is what it is to be.
+HOW_IT_IS_ASKED = """\
+One of
+.BR test ,
+.BR tcp ,
+.BR unix ,
+.B http
+and
+.B notify
+says how a service is asked whether it is well.
+The first probe comes at once, then one in each
+.BR start_interval ,
+until the first success: that makes the service ready, and those that depend on
+it may start.
+Without one within
+.B start_period
+this life has failed: it is stopped, and counts as 124 if it ends well.
+.PP
+From then on there is one probe in each
+.BR interval ,
+and
+.B retries
+failures in a row are unhealthy, until the next success.
+That is logged;
+.B on_unhealthy
+says whether anything else follows.
+A probe never begins before the last one has ended, and does not outlive the
+service.
 """
-"""To be taken out when it is there."""
 
 WHOLE = """\
 # /etc/services.toml
@@ -358,7 +407,9 @@ A service is ready as soon as its command is executed; a
 .B oneshot
 when it has ended with 0, and a
 .B daemon
-when its first process has.
+when its first process has; with a
+.B healthcheck
+at its first success.
 .TP
 .B stopping
 It was sent its stop signal; or it has crashed, and what is left of it was
@@ -377,6 +428,12 @@ For good, without a failure; or stopped.
 .B failed
 For good.
 .PP
+.B run \\-c status
+shows them; one that was stopped by
+.B run \\-c stop
+it calls
+.BR stopped .
+.PP
 Each service leads a session and a process group of its own, and has no
 terminal; its standard input is
 .IR /dev/null .
@@ -388,7 +445,8 @@ A command that cannot be executed (126, 127), or whose directory cannot be
 entered (126), has failed for good.
 When nothing is left that runs or will,
 .B run
-ends.
+ends, unless something was stopped by
+.BR "run \\-c stop" .
 .SH RESTARTS
 Docker's curve: the wait before a restart is
 .BR restart_delay ,
@@ -470,7 +528,11 @@ writes, services have to wait for that, but signals, ends and restarts do not;
 at the end
 .B run
 waits for the reader no longer than 2 seconds, and says how much was dropped.
-.SH EXAMPLES
+.SH STATUS
+.B run \\-c json
+gives an object of JSON in a line for each service.
+Its names stay what they are; there may be more in a later version.
+{json}.SH EXAMPLES
 {whole}.PP
 What
 .B run \\-nf
@@ -532,12 +594,18 @@ def toml(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else f"'{value}'" if isinstance(value, str) else str(value)
 
 
+def same(heading: str, names: Iterable[str], texts: Mapping[str, object]) -> list[str]:
+    """These names, which must be those that there are texts for."""
+    found = list(names)
+    if set(found) != set(texts):
+        raise SystemExit(f"filepage: {heading}: text and program differ in {sorted(set(found) ^ set(texts))}")
+    return found
+
+
 def listed(heading: str, keys: Iterable[str], texts: Mapping[str, Key], defaults: Mapping[str, object]) -> str:
-    """A section on these keys, which must be those that there are texts for."""
-    if set(keys) != set(texts):
-        raise SystemExit(f"filepage: {heading}: text and program differ in {sorted(set(keys) ^ set(texts))}")
+    """A section on these keys."""
     found = f".SH {heading}\n"
-    for name in keys:
+    for name in same(heading, keys, texts):
         key = texts[name]
         default = defaults.get(name)
         text = key.text if default in (None, ()) else f"{key.text} Default: `{toml(default)}`."
@@ -551,6 +619,7 @@ def page() -> str:
     fields = Service._field_defaults
     defaults = fields | {"stop_signal": NAMES[fields["stop_signal"] - 1]}
     of_health = Healthcheck._field_defaults
+    names = status.values(Life(Service("x", [], [])), None, None, 0.0, 0.0)
     waits = [min(fields["restart_delay"] * 2.0**n, fields["restart_max_delay"]) for n in range(11)]
     sections = [
         listed("KEYS OF THE FILE", file.TOP_KEYS, OF_THE_FILE, {"stop_grace_period": file.DEFAULT_GRACE}),
@@ -560,7 +629,7 @@ def page() -> str:
             [*healthcheck.CHECKS, *healthcheck.TIMES],
             OF_A_HEALTHCHECK,
             {key: of_health[key] for key in healthcheck.TIMES},
-        ).replace("\n", "\n" + NOT_YET, 1),
+        ).replace("\n", "\n" + HOW_IT_IS_ASKED, 1),
     ]
     return (
         f'.TH RUN.TOML 5 {DATE} "run {VERSION}" "File Formats"\n'
@@ -575,6 +644,7 @@ def page() -> str:
             named=LONGEST_NAMED,
             whole=roff.example(WHOLE),
             plan=roff.example(plan_of(WHOLE)),
+            json="".join(f".TP\n.B {name}\n{roff.prose(OF_JSON[name])}" for name in same("STATUS", names, OF_JSON)),
         )
     )
 

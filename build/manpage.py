@@ -17,12 +17,6 @@ from run.cli import USAGE
 DATE = "2026-11-27"
 """When the text below was changed last. Not that of the build, which is to give the same bytes every day."""
 
-NOT_YET = """\
-.B \\-c
-is not in this version yet.
-"""
-"""To be taken out when it is there."""
-
 MORE = """\
 .SH DESCRIPTION
 .B run
@@ -121,8 +115,7 @@ or
 .B \\-s
 with
 .BR \\-f .
-.PP
-{not_yet}.SS When the signal of \\-s is sent
+.SS When the signal of \\-s is sent
 At the first termination of
 .I cmd
 or of a process that was re-parented to
@@ -182,6 +175,48 @@ there is no limit without
 .BR \\-t .
 .B run
 exits as soon as no process is left.
+.SH CONTROL
+.B run \\-c
+asks the
+.B run
+that has services in the same container, and the same pid namespace:
+.BR "docker exec box run \\-c status" .
+It is answered to root and to the user that
+.B run
+runs as, by a socket without a file, so that it works with a read-only root.
+.TP
+.BR status " [" \\fIname\\fR ...]
+a table: name, state, health, pid, for how long, restarts, last exit
+.TP
+.BR json " [" \\fIname\\fR ...]
+all that is known, an object in a line for each service:
+.BR run.toml (5),
+STATUS
+.TP
+.BR health " [" \\fIname\\fR ...]
+whether these services, or all essential ones, are ready and healthy, or, if
+they are oneshots, have succeeded; else a line says who is not
+.TP
+.BI start " name\\fR..."
+Start them; done when they are ready.
+What they depend on is not started.
+.TP
+.BI stop " name\\fR..."
+Stop them, with their stop signal and grace; done when they have ended.
+They stay stopped, and their end stops nothing else.
+.TP
+.BI restart " name\\fR..."
+Stop them, if they run, and start them; done when they are ready.
+.TP
+.BI signal " SIG name\\fR..."
+Send their main processes a signal, by name or number.
+.PP
+The exit code is 0 when it is done; 1 when
+.B health
+finds somebody who is not well, and when an order fails or is refused, with the
+reason; 1 also when nobody answers.
+An order is refused while all is being stopped.
+Ctrl-C ends the waiting, but not the order.
 .SH USERS
 The user of
 .B \\-u
@@ -213,6 +248,10 @@ has already nothing is needed, so that one image serves both ways.
 .TP
 .B 0
 everything succeeded, or the help, the version or a plan was shown
+.TP
+.B 1
+.B run \\-c
+has nothing good to tell: CONTROL
 .TP
 .B 125
 .B run
@@ -370,6 +409,14 @@ ENTRYPOINT ["/bin/run", "\\-f", "/etc/services.toml"]
 .EE
 .RE
 .PP
+Whether they are ready and healthy, for Docker:
+.PP
+.RS
+.EX
+HEALTHCHECK CMD ["/bin/run", "\\-c", "health"]
+.EE
+.RE
+.PP
 One of them, and what it depends on, with 25 seconds to stop:
 .PP
 .RS
@@ -445,7 +492,7 @@ def page() -> str:
     return (
         f'.TH RUN 1 {DATE} "run {VERSION}" "User Commands"\n.SH NAME\n'
         "run \\- start a command or services, and look after all that descends from them\n"
-        f".SH SYNOPSIS\n{synopsis}\n{MORE.format(options=items, not_yet=NOT_YET)}"
+        f".SH SYNOPSIS\n{synopsis}\n{MORE.format(options=items)}"
     )
 
 

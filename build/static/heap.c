@@ -3,8 +3,9 @@
  *
  * The mould does the same whenever it is run, so its allocations can be numbered, and what became of each of them in one
  * run holds for the next one. Blocks that were freed before the end get no place in the file: they come from memory beside
- * it. Of the others, those that a start writes to lie together, so that few pages of the file are copied in each process;
- * it is mostly reference counts that are written, all over the place.
+ * it. Of the others, those that a start writes to lie together, so that few pages of the file are copied in each process:
+ * it is mostly reference counts that are written, all over the place. Then come those that it only reads, so that few more
+ * pages are read from the disk, and then the rest.
  *
  * Two runs make the plan. A page that was written tells only that one of its blocks was; so in the second run each block that
  * may be one has pages of its own.
@@ -12,7 +13,6 @@
 #include "heap.h"
 
 #include "main.h"
-#include "pages.h"
 
 #include <fcntl.h>
 #include <stdint.h>
@@ -35,7 +35,7 @@ enum {
 #define TO_SPREAD ((char *)0x18000000)
 #define PROGRAM ((char *)0x30000000)
 
-enum kind { FREED, KEPT, WRITTEN };
+enum kind { FREED, KEPT, READ, WRITTEN, KINDS };
 
 /* The linker's symbols. */
 extern char snapshot_heap[], snapshot_heap_end[];
@@ -70,8 +70,8 @@ static struct book {
     uint32_t count;              /* of allocations so far */
     size_t plan_count;
     const struct plan *plan;
-    char *next[WRITTEN + 1], *first_kept; /* the place of the next block of this kind */
-    bool spread;                 /* whether blocks that are written have pages of their own */
+    struct memory left[KINDS];   /* what the blocks of this kind have not taken yet */
+    bool spread;                 /* whether blocks that are read or written have pages of their own */
     struct head *free[LARGEST_REUSED];
     struct block blocks[MOST];
 } *book;
@@ -110,7 +110,18 @@ static struct memory map(char *begin, char *end)
 /* How many bytes are taken for a block that is planned. */
 static size_t room_for(enum kind kind, uint32_t grains)
 {
-    return kind == WRITTEN && book->spread ? whole_pages(grains * GRAIN) : grains * GRAIN;
+    return kind >= READ && book->spread ? whole_pages(grains * GRAIN) : grains * GRAIN;
+}
+
+static char *take_of(struct memory *left, size_t size)
+{
+    char *place = left->begin;
+
+    if (left->size < size)
+        fail("the snapshot's heap is too small");
+    left->begin += size;
+    left->size -= size;
+    return place;
 }
 
 static char *take_beside(uint32_t number, uint32_t grains)
@@ -121,8 +132,7 @@ static char *take_beside(uint32_t number, uint32_t grains)
         book->free[grains] = head->next_free;
         memset(head + 1, 0, grains * GRAIN);
     } else {
-        head = (struct head *)book->next[FREED];
-        book->next[FREED] += sizeof *head + grains * GRAIN;
+        head = (struct head *)take_of(&book->left[FREED], sizeof *head + grains * GRAIN);
     }
     head->number = number;
     return (char *)(head + 1);
@@ -132,23 +142,17 @@ void *heap_take(size_t size)
 {
     uint32_t number = book->count++, grains = size ? (uint32_t)((size + GRAIN - 1) / GRAIN) : 1;
     enum kind kind = FREED;
-    char *place;
 
-    if (number >= MOST || size > (size_t)(beside.begin + beside.size - book->next[FREED]) - PAGE)
+    if (number >= MOST || size > beside.size)
         fail("the snapshot's heap is too small");
     if (book->plan)
         kind = number < book->plan_count ? book->plan[number].kind : KEPT;
     /* It may be larger than planned by a little: an address as a number, for one. */
-    if (kind == WRITTEN && room_for(kind, grains) > (size_t)(book->first_kept - book->next[kind]))
+    if (kind > KEPT && room_for(kind, grains) > book->left[kind].size)
         kind = KEPT;
-    if (kind == KEPT && room_for(kind, grains) > (size_t)(planned.begin + planned.size - book->next[kind]))
+    if (kind == KEPT && room_for(kind, grains) > book->left[kind].size)
         kind = FREED;
-    if (kind == FREED) {
-        place = take_beside(number, grains);
-    } else {
-        place = book->next[kind];
-        book->next[kind] += room_for(kind, grains);
-    }
+    char *place = kind == FREED ? take_beside(number, grains) : take_of(&book->left[kind], room_for(kind, grains));
     book->blocks[number] = (struct block){place, grains};
     return place;
 }
@@ -222,9 +226,12 @@ void heap_open(const char *plan, bool for_image)
     planned = for_image ? (struct memory){snapshot_heap, (size_t)(snapshot_heap_end - snapshot_heap)}
                         : map(TO_SPREAD, PROGRAM);
     book->spread = !for_image;
-    book->next[FREED] = beside.begin;
-    book->next[WRITTEN] = planned.begin;
-    book->next[KEPT] = book->first_kept = planned.begin + size_of(WRITTEN);
+    book->left[FREED] = beside;
+    book->left[KEPT] = planned;
+    for (enum kind kind = WRITTEN; kind > KEPT; kind--) {
+        size_t size = size_of(kind);
+        book->left[kind] = (struct memory){take_of(&book->left[KEPT], size), size};
+    }
     is_open = true;
 }
 
@@ -241,26 +248,33 @@ bool heap_close(void)
     return as_planned;
 }
 
-size_t heap_plan(const char *path, bool (*is_written)(const char *place, size_t size))
+size_t heap_plan(const char *path, enum touch (*touch_of)(const char *place, size_t size))
 {
+    static const enum kind kinds[] = {[UNTOUCHED] = KEPT, [TOUCH_READ] = READ, [TOUCH_WRITTEN] = WRITTEN};
     FILE *file = fopen(path, "we");
     size_t all = 0;
 
     for (uint32_t i = 0; file && i < book->count; i++) {
         const struct block *block = &book->blocks[i];
         size_t size = block->place ? block->grains * GRAIN : 0;
-        struct plan plan = {.kind = size ? KEPT : FREED, .grains = block->grains & 0x3fffffff};
+        enum kind kind = i < book->plan_count ? book->plan[i].kind : KEPT;
 
-        bool was = i < book->plan_count && book->plan[i].kind == WRITTEN;
-
-        if (size && (is_written ? is_written(block->place, size) : was))
-            plan.kind = WRITTEN;
+        if (touch_of)
+            kind = kinds[touch_of(block->place, size)];
+        else if (kind == FREED)
+            kind = KEPT;
+        struct plan plan = {.kind = size ? kind : FREED, .grains = block->grains & 0x3fffffff};
         all += size;
         fwrite(&plan, sizeof plan, 1, file);
     }
     if (!file || ferror(file) || fclose(file) != 0)
         fail("cannot write the plan");
     return whole_pages(all + PAGE); /* as some may be larger next time */
+}
+
+void heap_watch(void)
+{
+    pages_watch(beside.begin, beside.size + planned.size);
 }
 
 void heap_forget(void)

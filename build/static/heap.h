@@ -2,6 +2,8 @@
 #ifndef RUN_HEAP_H
 #define RUN_HEAP_H
 
+#include "pages.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -12,9 +14,12 @@ void heap_open(const char *plan, bool for_image);
    lies where it was planned. */
 bool heap_close(void);
 
-/* Make a plan of what became of each allocation, and of which are written; or if there is no such function, as the old plan has
+/* Make a plan of what became of each allocation, and of who touches it; or if there is no such function, as the old plan has
    it. How many bytes the heap takes then. */
-size_t heap_plan(const char *path, bool (*is_written)(const char *place, size_t size));
+size_t heap_plan(const char *path, enum touch (*touch_of)(const char *place, size_t size));
+
+/* Let pages.c watch all of it. */
+void heap_watch(void);
 
 /* Before the image is written: nothing of this is to be in it. */
 void heap_forget(void);

@@ -15,7 +15,6 @@
 #include "heap.h"
 #include "main.h"
 #include "mould.h"
-#include "pages.h"
 #include "snapshot.h"
 
 #include <fcntl.h>
@@ -151,13 +150,14 @@ static void plan(int argc, char **argv, const char *path)
     pid = fork();
 
     if (pid == 0) {
+        heap_watch();
         snapshot_continue();
         if (set_arguments(argc, argv) < 0)
             fail(exception_text());
         call(rehearse);
-        if (!pages_open())
+        if (!pages_tell())
             fputs("build: this kernel does not tell which pages are written: processes will write to more\n", stderr);
-        print_size(heap_plan(path, pages_are_written));
+        print_size(heap_plan(path, pages_touched));
         _exit(0);
     }
     if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0)

@@ -5,7 +5,6 @@ contract, "Control".
 """
 
 import os
-import re
 
 from run import proc
 
@@ -16,7 +15,8 @@ LISTENS = "00010000"
 def prefix() -> str:
     """The beginning of the names in this mount namespace; without /proc nobody can tell which that is."""
     try:
-        return f"run/{re.sub('[^0-9]', '', os.readlink('/proc/self/ns/mnt'))}"
+        number = os.readlink("/proc/self/ns/mnt").removeprefix("mnt:[").removesuffix("]")  # namespaces(7)
+        return f"run/{number}"
     except OSError:
         return "run/0"
 

@@ -14,11 +14,14 @@ from run.services.plan import Service
 from run.services.sink import Sink
 from run.services.watch import WRITABLE, Watch
 
-CHUNK = 64 * 1024
-"""Bytes that are read at once: what a pipe holds, pipe(7)."""
+CHUNK = 256 * 1024
+"""Bytes that are read at once."""
 
-_buffer = bytearray(CHUNK)
-_view = memoryview(_buffer)
+PIPE = 64 * 1024
+"""Bytes that a pipe holds: pipe(7)."""
+
+MOST_IN_PIPES = 16 * 1024 * 1024
+"""Bytes that all pipes together may hold, if they are to be larger: the kernel gives a user 64 MiB, pipe(7)."""
 
 
 class Source:
@@ -53,12 +56,12 @@ class Source:
         most = min(self._ends[0] - self._taken, CHUNK) if self._ends else CHUNK
         if most:
             try:
-                count = os.readv(self.reads, [_view[:most]])
+                data = os.read(self.reads, most)
             except BlockingIOError:
-                count = 0
+                data = b""
                 self._ends = deque([self._taken] if self._ends else ())  # somebody else has read from the pipe
-            self._taken += count
-            if pieces := self.lines.take(_buffer, count):
+            self._taken += len(data)
+            if pieces := self.lines.take(data):
                 self.sink.put(pieces)
         if self._ends and self._ends[0] == self._taken and not self.sink.is_blocked:
             self._ends.popleft()
@@ -77,9 +80,10 @@ class Source:
 class Relay:
     """All streams of all services, and where they go to."""
 
-    def __init__(self, watch: Watch, stdout: Sink, stderr: Sink) -> None:
-        """Take what tells that something can be read or written, and the two sinks, which may be one."""
+    def __init__(self, watch: Watch, stdout: Sink, stderr: Sink, streams: int) -> None:
+        """Take who tells that something can be read or written, both sinks, which may be one, and how many streams."""
         _kernel.keep_freed_memory(4 * CHUNK)
+        self._pipe_size = CHUNK if streams * CHUNK <= MOST_IN_PIPES else PIPE
         self._watch = watch
         self.sinks = list(dict.fromkeys((stdout, stderr)))
         self._outputs = (stdout, stderr)
@@ -103,7 +107,7 @@ class Relay:
             else:
                 colour = COLOURS[number % len(COLOURS)] if sink.is_tty and self._has_colours else None
                 lines = Lines(*heads(service.name, width, colour), LONGEST_NAMED)
-            source = Source(_kernel.make_pipe(*owner), lines, sink)
+            source = Source(_kernel.make_pipe(*owner, self._pipe_size), lines, sink)
             pair.append(source)
             self._sources[source.reads] = source
             self._watch.add_late(source.reads, self._readable)

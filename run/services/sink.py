@@ -28,7 +28,7 @@ class Sink:
         """Bytes that nobody was there for."""
         self.failure = ""
         """Why something could not be written."""
-        self._kept: list[bytes] = []
+        self._kept: list[bytes | memoryview] = []
         self._kept_log = 0
 
     @property
@@ -36,7 +36,7 @@ class Sink:
         """Whether something is kept, so that nothing more can be taken."""
         return bool(self._kept)
 
-    def put(self, pieces: list[bytes]) -> None:
+    def put(self, pieces: list[bytes | memoryview]) -> None:
         """Write pieces of whole lines, and keep what does not fit. Only while it is not blocked."""
         self._kept = pieces
         self.flush()
@@ -80,7 +80,7 @@ class Sink:
         self._kept, self._kept_log = [], 0
 
 
-def _rest(pieces: list[bytes], written: int) -> list[bytes]:
+def _rest(pieces: list[bytes | memoryview], written: int) -> list[bytes | memoryview]:
     """What is left of pieces of which so many bytes were written."""
     for index, piece in enumerate(pieces):
         if written < len(piece):

@@ -26,14 +26,13 @@ class Surroundings:
         stdout = Sink(STDOUT, "standard output")
         stderr = stdout if descriptors.are_same_file(STDOUT, STDERR) else Sink(STDERR, "standard error")
         self.log: Log = SharedLog(quiet, stderr)
-        self.relay = Relay(watch, stdout, stderr)
+        relayed = [service for service in plan.services if service.output in ("named", "plain")]
+        self.relay = Relay(watch, stdout, stderr, 2 * len(relayed))
         self.null_in, self.null_out = descriptors.open_null()
         self._given = tuple(-1 if fd in closed else fd for fd in (STDOUT, STDERR))
-        named = [service for service in plan.services if service.output == "named"]
-        width = max((len(service.name) for service in named), default=0)
-        for number, service in enumerate(plan.services):
-            if service.output in ("named", "plain"):
-                self.relay.add(service, width, number, owner(service))
+        width = max((len(service.name) for service in relayed if service.output == "named"), default=0)
+        for number, service in enumerate(relayed):
+            self.relay.add(service, width, number, owner(service))
 
     def files(self, service: Service) -> tuple[int, int, int]:
         """What a service gets as stdin, stdout and stderr."""

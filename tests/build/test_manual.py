@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from run.services import file, healthcheck, life
+from run.services import file, healthcheck, life, status
 from run.services.file import parse
+from run.services.life import Life
+from run.services.plan import Service
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -105,6 +107,11 @@ def test_every_state_of_a_service_is_there_and_no_other(page: Path) -> None:
     states = re.findall(r"^\.TP\n\.B (\w+)$", section(page, "THE LIFE OF A SERVICE"), re.MULTILINE)
     assert set(states) == {state for state, _ in life.TABLE} | set(life.LIVING) | set(life.FINAL)
     assert len(states) == len(set(states))
+
+
+def test_every_name_that_json_has_is_there_and_no_other(page: Path) -> None:
+    names = re.findall(r"^\.TP\n\.B (\w+)$", section(page, "STATUS"), re.MULTILINE)
+    assert names == list(status.values(Life(Service("x", [], [])), None, None, 0.0, 0.0))
 
 
 def test_the_whole_example_is_accepted_and_its_plan_shown(page: Path) -> None:

@@ -6,7 +6,21 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from engine import Container, Containers, Images, docker
-from examples import REDIS, build, execute, fetch_pages, inside, load_image, plan, run_log, wait_for, wrk
+from examples import (
+    REDIS,
+    build,
+    execute,
+    fetch_pages,
+    inside,
+    load_image,
+    plan,
+    run_log,
+    steps,
+    wait_for,
+    wait_healthy,
+    wait_ready,
+    wrk,
+)
 
 PORTS = (8080, REDIS)
 
@@ -29,6 +43,12 @@ def example(images: Images, bare_image: str) -> str:
     return build("nginx-redis", images, bare_image)
 
 
+def wait_for_both(container: Container) -> None:
+    """Wait until both answer, and the log says that they are ready."""
+    wait_for(container, *PORTS)
+    wait_ready(container, "nginx")
+
+
 def make_orphans(container: Container) -> str:
     """Let processes become orphans and end, under a `run` of their own."""
     script = f"i=0; while [ $i -lt {ORPHANS} ]; do (true &); i=$((i + 1)); done"
@@ -43,7 +63,7 @@ def acknowledged(writer: Container) -> list[int]:
 
 def test_both_serve_under_load_while_orphans_come_and_go(containers: Containers, example: str, images: Images) -> None:
     container = containers(example)
-    wait_for(container, *PORTS)
+    wait_for_both(container)
     before = run_log(container)
     with ThreadPoolExecutor() as pool:
         pages = pool.submit(fetch_pages, images, container, 3, 8080)
@@ -62,7 +82,7 @@ def test_docker_stop_under_load_cuts_nothing_off_and_loses_no_key(
     containers: Containers, example: str, images: Images
 ) -> None:
     container = containers(example)
-    wait_for(container, *PORTS)
+    wait_for_both(container)
     docker("exec", "--user", "root", container.name, *LARGE_PAGE)
     network = ("--network", f"container:{container.name}")
     client = ("python3", "/client.py")
@@ -82,7 +102,7 @@ def test_docker_stop_under_load_cuts_nothing_off_and_loses_no_key(
     assert book["complete"] >= READERS
     assert book["late"] > 0, "no response was under way, so nothing could have been cut off"
     container.start_again()
-    wait_for(container, *PORTS)
+    wait_for_both(container)
     for connection, count in enumerate(acknowledged(writer)):
         words = ("redis-cli", "eval", COUNT_KEYS, "0", str(connection), str(count))
         assert execute(container, *words) == f"{count}\n"
@@ -91,15 +111,15 @@ def test_docker_stop_under_load_cuts_nothing_off_and_loses_no_key(
 
 def test_docker_stop_ends_nginx_first_and_then_redis(containers: Containers, example: str) -> None:
     container = containers(example)
-    wait_for(container, *PORTS)
+    wait_for_both(container)
     container.wait_log("just started")
     found = re.search(r"pid=(\d+), just started", container.logs())
     assert found, container.logs()
     redis = found[1]
     assert container.stop() == 0
     log = run_log(container)
-    shutdown, quit_sent, nginx_ended, term_sent, redis_ended = log[3:8]
-    assert shutdown == "shutdown, since TERM (15) has come"
+    begin = log.index("shutdown, since TERM (15) has come")
+    quit_sent, nginx_ended, term_sent, redis_ended = log[begin + 1 : begin + 5]
     assert quit_sent.startswith("sending QUIT (3) to nginx (pid ")
     nginx = quit_sent.split()[-1].rstrip(")")
     assert nginx != redis
@@ -109,9 +129,19 @@ def test_docker_stop_ends_nginx_first_and_then_redis(containers: Containers, exa
     assert "DB saved on disk" in container.logs()
 
 
+def test_nginx_is_started_once_redis_has_said_that_it_is_ready(containers: Containers, example: str) -> None:
+    container = containers(example)
+    wait_for_both(container)
+    log = steps(container)
+    (ready,) = (number for number, step in enumerate(log) if step.startswith("redis: ready, "))
+    assert ready < log.index("nginx: started nginx -g daemon off;")
+    wait_healthy(container)
+    assert container.stop() == 0
+
+
 def test_each_runs_as_its_user(containers: Containers, example: str) -> None:
     container = containers(example)
-    wait_for(container, *PORTS)
+    wait_for_both(container)
     processes = inside(container)
     users = execute(container, "stat", "--format", "%U", *(f"/proc/{process.pid}" for process in processes)).split()
     found = {(process.name, user) for process, user in zip(processes, users, strict=True)}
@@ -125,7 +155,7 @@ def test_the_plan_is_in_order_of_start(example: str) -> None:
 
 def test_when_redis_ends_nginx_is_stopped(containers: Containers, example: str) -> None:
     container = containers(example)
-    wait_for(container, *PORTS)
+    wait_for_both(container)
     execute(container, "sh", "-c", "redis-cli shutdown nosave || true")
     assert container.exit_code() == 0
     assert "sending QUIT (3) to nginx" in container.logs()

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 from engine import Container, Containers, Images, docker
-from examples import build
+from examples import build, wait_healthy
 from harness import DEADLINE, wait_until
 
 HARDENED = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
@@ -46,6 +46,7 @@ def test_both_services_answer_and_docker_stop_ends_them_by_TERM(
 ) -> None:
     container = containers(example, options=options)
     wait_for_both(container, image)
+    wait_healthy(container)
     wait_until(lambda: len(container.processes()) == 3, "the client's process is gone")
     assert container.stop() == 0
     assert container.logs().count("killed by TERM (15); stopped") == 2

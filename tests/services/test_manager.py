@@ -342,7 +342,8 @@ class World(RuleBasedStateMachine):
         model = self.one_of(list(self.models), data)
         model.is_by_hand = wanted == DOWN
         model.row = 0
-        model.wants_again = wanted == AGAIN and model.runs
+        is_stopping = model.stopped_at is not None or model.has_crashed
+        model.wants_again = model.runs and (wanted == AGAIN or (wanted == UP and is_stopping))
         if not model.runs and wanted != DOWN:
             model.is_final = model.is_ready = model.has_failed = False
             model.start_at = self.now

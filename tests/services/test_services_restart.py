@@ -145,6 +145,7 @@ def test_one_that_restarts_stops_nobody_and_nobody_else_restarts_with_it(serve: 
         }
     )
     journal.wait("web")
+    journal.wait("db")
     os.kill(wait_pid(started, "db"), signal.SIGKILL)
     journal.wait("db", 2)
     assert journal.lines().count("web") == 1

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from harness import DEADLINE, children, state, wait_until
+from harness import DEADLINE, Starter, children, state, wait_until
 from serving import AWAKE, FOREVER, Journal, Server, events, log_lines, pids, wait_pid
 from terminal_session import INTERRUPT, QUIT, SUSPEND, descendant, session
 
@@ -217,6 +217,18 @@ def test_when_run_is_killed_its_services_get_their_stop_signal(serve: Server, jo
     for name in services:
         journal.wait(f"{name} told")
     assert started.wait() == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("user", ["0:0", "65534:65534", "0:77"])
+def test_when_the_parent_of_run_dies_whose_signal_run_gets_all_is_stopped(
+    start: Starter, serve: Server, journal: Journal, user: str
+) -> None:
+    """A `run` within another one, also where services are other users': it gets TERM, as its parent-death signal."""
+    file = serve.file({"web": {"command": journal.told("web"), "user": user}})
+    outer = start("-qq", start.binary, "-f", str(file))
+    journal.wait("web ready")
+    outer.process.kill()
+    journal.wait("web told")
 
 
 def test_docker_stop_by_way_of_a_shell_that_becomes_run(serve: Server, binary: str) -> None:

@@ -246,17 +246,11 @@ def test_the_parent_death_signal_is_the_stop_signal_whoever_it_is(serve: Server,
 
 
 def test_the_limit_of_a_users_processes_is_that_of_the_service(serve: Server) -> None:
-    """RLIMIT_NPROC: a second process is one too many for this user, and not for root, who has more: execve(2), EAGAIN."""
-    user = {"user": "54399:54399"}
-    first = {"command": FOREVER, **user}
-    started = serve(
-        {
-            "first": first,
-            "root": {"command": FOREVER},
-            "second": {"command": "echo up", **user, "depends_on": ["first"]},
-        },
-        prefix=("prlimit", "--nproc=0"),
-    )
+    """RLIMIT_NPROC: a second process is one too many for this user, and not for root: execve(2), EAGAIN."""
+    first = {"command": FOREVER, "user": "54399:54399"}
+    second = {**first, "command": "echo up", "depends_on": ["first"]}
+    services = {"first": first, "root": {"command": FOREVER}, "second": second}
+    started = serve(services, prefix=("prlimit", "--nproc=0"))
     assert (started.wait(), started.out()) == (126, "")
     (line,) = [line for line in started.log().splitlines() if "[error]" in line]
     assert line.startswith("run: [error] second: ") and "Resource temporarily unavailable" in line

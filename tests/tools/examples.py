@@ -16,7 +16,7 @@ REDIS = 6379
 """The port of redis."""
 
 
-TIMES = re.compile(r'((?:"-t", "|WAIT = |worker_shutdown_timeout |stop_grace_period = ))\d+')
+TIMES = re.compile(r'((?:"-t", "|start_period = |worker_shutdown_timeout |stop_grace_period = ))\d+')
 """What the examples give as the longest times, in seconds."""
 
 
@@ -83,6 +83,16 @@ def run_log(container: Container) -> list[str]:
 def steps(container: Container) -> list[str]:
     """The same without the first line and the pids: what happened to its services, in order."""
     return [re.sub(r" \(pid \d+\)", "", line) for line in run_log(container)[1:]]
+
+
+def wait_ready(container: Container, service: str) -> None:
+    """Wait until the log says that a service with a healthcheck is ready."""
+    wait_until(lambda: any(step.startswith(f"{service}: ready, ") for step in steps(container)), f"{service} is ready")
+
+
+def wait_healthy(container: Container) -> None:
+    """Wait until the engine says so, which it learns from the image's HEALTHCHECK."""
+    wait_until(lambda: container.inspect(".State.Health.Status") == "healthy", "the container is healthy")
 
 
 def plan(image: str) -> list[str]:

@@ -134,9 +134,9 @@ class Journal:
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    """A journal, which any user may write to where the folder lets them."""
-    yield Journal(tmp_path / "journal")
+def journal(public: Path) -> Journal:
+    """A journal, which any user may write to."""
+    return Journal(public / "journal")
 
 
 def events(started: Started, name: str) -> list[str]:
