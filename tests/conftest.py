@@ -12,7 +12,8 @@ from harness import Starter, signals
 from hypothesis import HealthCheck, settings
 from probe import Probe
 
-pytest_plugins = ["bundles", "engine", "extension", "faults", "identity", "serving", "scratch", "controlling"]
+TOOLS = "answering bundles controlling engine extension faults identity scratch serving"
+pytest_plugins = TOOLS.split()
 
 ROOT = Path(__file__).resolve().parent.parent
 

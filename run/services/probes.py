@@ -5,6 +5,7 @@ Source: contract, "Ready and healthy".
 """
 
 import os
+import re
 from collections.abc import Callable
 
 from run import children, start
@@ -35,6 +36,9 @@ LONGEST_OUTPUT = 2048
 LONGEST_ANSWER = 8192
 """Bytes of an answer in which its first line has to end."""
 
+STATUS = re.compile(rb"HTTP/[0-9.]+ +([0-9]{3})(?:[ \r]|$)")
+"""The beginning of that line, with the code."""
+
 Done = Callable[[str], None]
 """Called once a probe is over: with the reason why it has failed, or nothing."""
 
@@ -58,6 +62,7 @@ class Command(Probe):
         self._reads, writes = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             os.set_blocking(writes, True)
+            watch.add(self._reads, self._read)
             self.pid = start.start(
                 list(test),
                 KILL,
@@ -69,11 +74,11 @@ class Command(Probe):
                 user=switch(service.identity) if service.identity else None,
             )
         except BaseException:
+            watch.remove(self._reads)
             os.close(self._reads)
             raise
         finally:
             os.close(writes)
-        watch.add(self._reads, self._read)
 
     def _read(self, fd: int) -> None:
         """Read what it writes, and keep the beginning."""
@@ -127,20 +132,30 @@ class Connection(Probe):
 
     def _connected(self, fd: int) -> None:
         """The connection is made, or refused."""
-        error = self._socket.getsockopt(SOL_SOCKET, SO_ERROR)
-        if error:
-            self._end(os.strerror(error))
-        elif self._check.way != "http":
-            self._end("")
-        else:
-            host = f"[{self._check.host}]" if ":" in self._check.host else self._check.host
-            request = b"GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: run\r\nAccept: */*\r\nConnection: close\r\n\r\n"
-            try:
-                self._socket.send(request % (self._check.path, f"{host}:{self._check.port}".encode()), MSG_NOSIGNAL)
-                self._watch.remove(fd)
-                self._watch.add(fd, self._answered, READABLE)
-            except OSError as failure:
-                self._end(str(failure.strerror))
+        try:
+            error = self._socket.getsockopt(SOL_SOCKET, SO_ERROR)
+            if error:
+                self._end(os.strerror(error))
+            elif self._is_with_itself():
+                self._end("nobody listens there")
+            elif self._check.way == "http":
+                self._ask(fd)
+            else:
+                self._end("")
+        except OSError as failure:
+            self._end(str(failure.strerror))
+
+    def _is_with_itself(self) -> bool:
+        """Whether the kernel has given this end the very port that was to be asked, so that both ends are this one."""
+        return self._check.way != "unix" and self._socket.getsockname() == self._socket.getpeername()
+
+    def _ask(self, fd: int) -> None:
+        """Send what is asked."""
+        host = f"[{self._check.host}]" if ":" in self._check.host else self._check.host
+        request = b"GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: run\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+        self._socket.send(request % (self._check.path, f"{host}:{self._check.port}".encode()), MSG_NOSIGNAL)
+        self._watch.remove(fd)
+        self._watch.add(fd, self._answered, READABLE)
 
     def _answered(self, fd: int) -> None:
         """A part of the answer has come: its first line tells. Source: RFC 9112, "Status Line"."""
@@ -155,9 +170,9 @@ class Connection(Probe):
         line, newline, _ = self._answer.partition(b"\n")
         if not newline and data and len(self._answer) < LONGEST_ANSWER:
             return
-        words = line.split()
-        if newline and len(words) > 1 and words[0].startswith(b"HTTP/") and words[1].isdigit():
-            self._end("" if 200 <= int(words[1]) < 400 else f"the answer is {printable(line.strip()[:200])}")
+        code = STATUS.match(line) if newline else None
+        if code:
+            self._end("" if code[1][:1] in b"23" else f"the answer is {printable(line.strip()[:200])}")
         else:
             self._end("the answer is no HTTP" if self._answer else "there is no answer")
 

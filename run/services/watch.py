@@ -27,6 +27,8 @@ class Watch:
         self._handlers: dict[int, Handler] = {}
         self._late_handlers: dict[int, Handler] = {}
         self._ready: list[int] = []
+        self._to_serve = iter(self._ready)
+        self._resting: list[int] = []
 
     def add(self, fd: int, handler: Handler, events: int = READABLE) -> None:
         """Wait for a descriptor, too. Raises OSError: EPERM for a file that is always ready."""
@@ -51,9 +53,22 @@ class Watch:
         except OSError:
             pass  # it never was waited for
 
+    def rest(self, fd: int) -> None:
+        """Look away from a descriptor for a moment: what was to be done there has failed, and would again, at once."""
+        self._epoll.modify(fd, 0)
+        self._resting.append(fd)
+
+    @property
+    def is_impatient(self) -> bool:
+        """Whether something has failed that is to be tried again soon."""
+        return bool(self._resting)
+
     def wait(self, timeout: float | None) -> list[Signal]:
         """Sleep until something happens; return the signals that have come. Raises OSError."""
         self._ready = [fd for fd, _ in self._epoll.poll(timeout)]
+        self._to_serve = iter(self._ready)
+        if self._resting:
+            self._look_again()
         signals: list[Signal] = []
         if self._signal_fd in self._ready:
             while len(signals) < MOST_SIGNALS and (signal := _kernel.wait_signal(self._signals, 0)) is not None:
@@ -69,9 +84,15 @@ class Watch:
         self._epoll.close()
         return ready
 
+    def _look_again(self) -> None:
+        resting, self._resting = self._resting, []
+        for fd in resting:
+            if fd in self._handlers:
+                self._epoll.modify(fd, READABLE)
+
     def serve(self) -> None:
-        """Call who brings events."""
-        for fd in self._ready:
+        """Call who brings events: each once, even if one of them raises an exception, and this is called again."""
+        for fd in self._to_serve:
             if handler := self._handlers.get(fd):
                 handler(fd)
 

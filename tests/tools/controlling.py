@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from harness import AS_PID_1, DEADLINE, Started, Starter, status, wait_until
-from serving import FOREVER, Server, Services
+from serving import FOREVER, Journal, Server, Services
 
 APART = ("unshare", "--mount")
 """The words before those of a `run` that has a mount namespace of its own, so that no other one is found there."""
@@ -190,3 +190,8 @@ def flag(tmp_path: Path) -> Path:
 def until(flag: Path) -> dict[str, object]:
     """The healthcheck that fails until a file is there."""
     return check({"test": ["CMD-SHELL", f"[ -e {flag} ] || exit 1"]})
+
+
+def probed(journal: Journal, failures: str) -> list[str]:
+    """A test that notes each probe, and fails the probes of these numbers: a pattern of a shell, such as 1|2|3."""
+    return ["CMD-SHELL", f"{journal.note('probe')}; case $(grep -c probe {journal.path}) in {failures}) exit 1;; esac"]
