@@ -284,6 +284,21 @@ def test_a_program_that_the_snapshot_is_not_in_fails_the_build(pipeline: Pipelin
     )
 
 
+def test_where_addresses_act_on_what_is_kept_a_better_plan_is_made(pipeline: Pipeline) -> None:
+    pipeline.append("KEPT = [bytes(100 + i) for i in range(200) if id(object()) >> 4 & i]\n")
+    result = pipeline.build(analyse=False)
+    assert result.returncode == 0, result.stderr
+    assert version(pipeline.target).startswith("run ")
+
+
+def test_a_kernel_that_does_not_tell_what_is_written_is_said(pipeline: Pipeline) -> None:
+    pipeline.edit("build/static/pages.c", "EXCLUSIVE = 56", "EXCLUSIVE = 60")  # a bit that is never set
+    result = pipeline.build(analyse=False)
+    told = "build: this kernel does not tell which pages are written: processes will write to more\n"
+    assert (result.returncode, result.stderr) == (0, told * 2)
+    assert version(pipeline.target).startswith("run ")
+
+
 NO_SNAPSHOT = "build: no snapshot, so that a start takes three times as long: "
 
 
