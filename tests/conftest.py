@@ -55,17 +55,23 @@ def probe(binary: str, tmp_path_factory: pytest.TempPathFactory) -> Probe:
 @pytest.fixture
 def public() -> Iterator[Path]:
     """A folder that every user may enter, unlike tmp_path."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
+        kill_all()  # what is left may write there while it is removed
+
+
+def kill_all() -> None:
+    """Kill whatever a test has left, also of a Starter that it has made itself."""
+    while Starter.made:
+        Starter.made.pop().kill_all()
 
 
 @pytest.fixture(autouse=True)
 def clean_up() -> Iterator[None]:
-    """Kill whatever a test has left, also of a Starter that it has made itself."""
+    """Leave nothing behind."""
     yield
-    while Starter.made:
-        Starter.made.pop().kill_all()
+    kill_all()
 
 
 @pytest.fixture(autouse=True)

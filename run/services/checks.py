@@ -138,7 +138,8 @@ class Checks:
         if event == UNHEALTHY:
             restarts = self._manager.lives[name].service.on_unhealthy == "restart"
             after = "; to be restarted" if restarts else ""
-            self._log.warn(f"{title}: unhealthy after {checked.failures} failures in a row{after}")
+            row = f"{checked.failures} failure{'s' * (checked.failures > 1)} in a row"
+            self._log.warn(f"{title}: unhealthy after {row}{after}")
             if restarts:
                 self._manager.shown(name, UNHEALTHY, _kernel.monotonic())
 

@@ -1,4 +1,4 @@
-"""What many services wait for: real descriptors; only the module in C, whose signals are not needed here, is none."""
+"""What many services wait for: descriptors, real ones; only the module in C, which is for signals, is none."""
 
 import importlib
 import os
