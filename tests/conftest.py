@@ -12,7 +12,8 @@ from harness import Starter, signals
 from hypothesis import HealthCheck, settings
 from probe import Probe
 
-TOOLS = "answering bundles controlling engine extension faults identity scratch serving"
+TOOLS = "bundles engine extension faults identity scratch serving controlling answering"
+"""In this order: what uses another comes behind it."""
 pytest_plugins = TOOLS.split()
 
 ROOT = Path(__file__).resolve().parent.parent
