@@ -12,7 +12,7 @@ from harness import Starter, signals
 from hypothesis import HealthCheck, settings
 from probe import Probe
 
-pytest_plugins = ["bundles", "engine", "extension", "faults"]
+pytest_plugins = ["bundles", "engine", "extension", "faults", "pipeline"]
 
 ROOT = Path(__file__).resolve().parent.parent
 
