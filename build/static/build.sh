@@ -49,9 +49,10 @@ cd "$root"
 flags=(-std=gnu11 -O2 -fno-pie -ffunction-sections -fdata-sections -Wall -Wextra -Werror "-I$include")
 flags+=(-Wno-deprecated-declarations) # newer Pythons deprecate functions that older ones have nothing else for
 [ "$snapshot" = 0 ] || flags+=(-DRUN_SNAPSHOT)
-objects=()
-compile() { # NAME SOURCE FLAG...
-    gcc "${flags[@]}" "${@:3}" -c "$2" -o "$work/$1.o"
+objects=() compilers=()
+compile() { # NAME SOURCE FLAG...: all at once
+    gcc "${flags[@]}" "${@:3}" -c "$2" -o "$work/$1.o" &
+    compilers+=($!)
     objects+=("$work/$1.o")
 }
 compile start run/_start.c -DRUN_ENTRY
@@ -63,6 +64,11 @@ compile inittab "$work/generated/inittab.c"
 compile absent build/static/absent.c -D_GNU_SOURCE -fno-builtin
 
 link() { # TARGET FLAG...
+    local compiler
+    for compiler in "${compilers[@]}"; do
+        wait "$compiler"
+    done
+    compilers=()
     # shellcheck disable=SC2086
     gcc -static -no-pie -s -o "$1" "${objects[@]}" "$library" $libraries -lm \
         -Wl,--entry=run_entry "${linker_flags[@]}" -Wl,-Map="$1.map" "${@:2}"
