@@ -83,7 +83,7 @@ else
     for function in malloc calloc realloc free pthread_self pthread_key_create; do
         wrapped+=("-Wl,--wrap=$function")
     done
-    # At this address, and not lower, no small number looks like a pointer, to prove.py.
+    # At this address, and not lower, no small number looks like a pointer, to prove.py. heap.c has room below it.
     link_mould() { # BYTES: with a heap of that size
         link "$work/mould" "${wrapped[@]}" -Wl,-T,build/static/snapshot.ld -Wl,--defsym=snapshot_heap_size="$1" \
             -Wl,-Ttext-segment=0x30000000
@@ -99,7 +99,8 @@ else
         [ "$status" = 3 ] || break
         mv "$work/image" "$work/plan"
     done
-    [ "$status" = 0 ] || stop "no plan for the snapshot's heap was made in $attempt attempts"
+    [ "$status" != 3 ] || say "no plan for the snapshot's heap holds, after $attempt attempts"
+    [ "$status" = 0 ] || stop "the snapshot cannot be made: SNAPSHOT=0 builds without it"
     objcopy --update-section .snapshot="$work/image" "$work/mould" "$work/run"
     "$python" -E -s -B build/static/prove.py "$work/mould" "$modules" "$work/plan" "$work/image" "$work/run" ||
         stop "SNAPSHOT=0 builds without it"
