@@ -63,7 +63,7 @@ class Sink:
             except BlockingIOError:
                 return
             except OSError as error:
-                self.failure = str(error.strerror)
+                self.failure = self.failure or str(error.strerror)  # ECONNRESET comes before EPIPE
                 self.drop()
                 return
             if not written:
