@@ -79,9 +79,8 @@ class Supervisor(Charge):
         while (signal := _kernel.wait_signal(STOPPING, 0)) is not None:  # before anything is started
             self.signalled(*signal)
         Loop(self, self._log).run()
-        self._end_output()
         code = self._manager.exit_code
-        self._log.info(f"no process is left: exiting with code {code}")
+        self._end_output(f"no process is left: exiting with code {code}")
         return code
 
     # The charge of the loop.
@@ -203,13 +202,16 @@ class Supervisor(Charge):
             if sink.failure:
                 self._log.complain(f"{sink.name}: {sink.failure}: what services write there is dropped")
 
-    def _end_output(self) -> None:
+    def _end_output(self, last_line: str) -> None:
         """Pass on the last words; a reader who is stuck is waited for, but not long."""
         left = self._manager.grace_left(_now())
-        self._relay.drain(LAST_WORDS if left is None else min(left, LAST_WORDS))
+        until = _now() + (LAST_WORDS if left is None else min(left, LAST_WORDS))
+        self._relay.drain(until - _now())
         for sink in self._relay.sinks:
             if sink.dropped and not sink.failure:
                 self._log.warn(f"{sink.name}: {sink.dropped} bytes were dropped, for nobody has read them in time")
+        self._log.info(last_line)
+        self._relay.drain(until - _now())
 
     # What is done.
 
