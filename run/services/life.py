@@ -206,5 +206,5 @@ class Life:
         self.all_restarts += 1
         self.next_start = now + delay
         of = f" of {service.restart_limit}" if service.restart_limit is not None else ""
-        self.verdict = f"next start in {delay:.3g} s, restart {self.restarts}{of}"
+        self.verdict = f"next start in {delay:g} s, restart {self.restarts}{of}"
         return RESTARTING

@@ -151,6 +151,7 @@ class Supervisor(Charge):
         """A signal has come: to stop all, or to be passed on."""
         if signum == CHLD or (code > 0 and code in CLD_CODES):
             self._may_reap = True
+            self._is_childless = False  # what docker exec(1) leaves becomes a child of PID 1
         elif signum == TSTP:
             if code > 0:
                 terminal.suspend()  # Ctrl-Z: services have no terminal, and go on
