@@ -29,6 +29,8 @@ MOST_ACCEPTED = 16
 PATIENCE = 10.0
 """Seconds that a client has to say what it wants, and to take the answer."""
 
+TOO_MANY = "too many wait for what they have ordered: what was ordered is done all the same"
+
 Signal = Callable[[str, int], str]
 """Sends a service's main process a signal; returns why that failed, or nothing."""
 
@@ -86,28 +88,46 @@ class Control:
         for _ in range(MOST_ACCEPTED):
             try:
                 connection = self._socket.accept()
-            except OSError:
+            except (BlockingIOError, ConnectionAbortedError):
                 return
-            connection.setblocking(False)
-            pid, uid = connection.peer()
-            client = Client(connection, pid, uid, _kernel.monotonic())
-            if uid not in self._uids or not children.is_in_own_namespace(pid):
+            except OSError as error:
+                self._log.complain(f"cannot accept who asks by 'run -c': {error.strerror}")
+                self._make_room()
+                self._watch.rest(fd)
+                return
+            try:
+                self._welcome(connection)
+            except OSError as error:
+                self._log.complain(f"cannot serve who asks by 'run -c': {error.strerror}")
                 connection.close()
-                continue
+
+    def _welcome(self, connection: Socket) -> None:
+        """Wait for what a client wants, if it may want anything. Raises OSError."""
+        connection.setblocking(False)
+        pid, uid = connection.peer()
+        if uid not in self._uids or not children.is_in_own_namespace(pid):
+            connection.close()
+            return
+        if len(self._clients) >= MOST_CLIENTS:
             self._make_room()
-            self._clients[connection.fileno()] = client
-            self._watch.add(connection.fileno(), self._readable)
+        self._watch.add(connection.fileno(), self._readable)
+        self._clients[connection.fileno()] = Client(connection, pid, uid, _kernel.monotonic())
 
     def _make_room(self) -> None:
-        if len(self._clients) >= MOST_CLIENTS:
-            silent = [client for client in self._clients.values() if not client.is_heard]
-            self._close(silent[0] if silent else next(iter(self._clients.values())))
+        """Let one go: the oldest that has said nothing, or else the oldest."""
+        clients = list(self._clients.values())
+        for client in [client for client in clients if not client.is_heard] or clients[:1]:
+            if client.order:
+                client.order = None
+                self._end(client, 1, [TOO_MANY])
+            self._close(client)
+            return
 
     def _close(self, client: Client) -> None:
         fd = client.socket.fileno()
-        self._clients.pop(fd, None)
-        self._watch.remove(fd)
-        client.socket.close()
+        if self._clients.pop(fd, None):
+            self._watch.remove(fd)
+            client.socket.close()
 
     def _readable(self, fd: int) -> None:
         client = self._clients[fd]
@@ -133,7 +153,7 @@ class Control:
     def _serve(self, client: Client, line: bytes) -> None:
         """Do what a request wants."""
         try:
-            request = read_request(line)
+            request = orders.read(line)
         except RequestError as error:
             self._end(client, 1, [str(error)])
             return
@@ -176,7 +196,7 @@ class Control:
         self._end(client, 0, [])
 
     def _say(self, client: Client, what: dict[str, Any]) -> None:
-        client.answer += json.dumps(what, ensure_ascii=False).encode("utf-8", "surrogateescape") + b"\n"
+        client.answer += json.dumps(what).encode() + b"\n"  # in ASCII: a word may be any bytes
 
     def _end(self, client: Client, code: int, errors: list[str]) -> None:
         """Say the end of an answer, and send all of it."""
@@ -203,15 +223,3 @@ class Control:
 
     def _writable(self, fd: int) -> None:
         self._send(self._clients[fd])
-
-
-def read_request(line: bytes) -> Request:
-    """The request in a line. Raises RequestError."""
-    try:
-        request = json.loads(line)
-        action, words = request["action"], request["words"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise RequestError("this is no request") from None
-    if not isinstance(action, str) or not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise RequestError("this is no request")
-    return orders.parse(action, words)
