@@ -41,7 +41,10 @@ def fill_standard_streams() -> set[int]:
             os.fstat(fd)
         except OSError:
             closed.add(fd)
-            _null(os.O_RDWR)
+            opened = _null(os.O_RDWR)
+            if opened != fd:  # it is an end of a pipe, whose other end had this number
+                os.dup2(opened, fd, inheritable=False)
+                os.close(opened)
     return closed
 
 

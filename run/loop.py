@@ -86,8 +86,9 @@ class Loop:
                     return
             except RunError:
                 raise
-            except Exception as error:  # whatever it is, it does not end PID 1
+            except Exception as error:  # whatever it is, it does not end PID 1, nor keep it busy
                 self._log.complain(f"internal error: {type(error).__name__}: {error}")
+                pause()
 
     def _turn(self) -> bool:
         """One turn of the loop; say whether there is to be another one."""

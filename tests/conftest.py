@@ -12,7 +12,9 @@ from harness import Starter, signals
 from hypothesis import HealthCheck, settings
 from probe import Probe
 
-pytest_plugins = ["bundles", "engine", "extension", "faults", "identity", "serving", "controlling", "answering"]
+TOOLS = "bundles engine extension faults identity scratch serving controlling answering"
+"""In this order: what uses another comes behind it."""
+pytest_plugins = TOOLS.split()
 
 ROOT = Path(__file__).resolve().parent.parent
 

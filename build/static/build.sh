@@ -17,8 +17,8 @@ without_snapshot() { # REASON: unless none is wanted
     snapshot=0
 }
 case $("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') in
-    3.11 | 3.12) ;;
-    *) without_snapshot "it is known to work with Python 3.11 and 3.12 only" ;;
+    3.11 | 3.12 | 3.13) ;;
+    *) without_snapshot "it is known to work with Python 3.11 to 3.13 only" ;;
 esac
 linker_flags=("-Wl,--gc-sections" "-Wl,--build-id=none")
 if [[ $(gcc -Wl,--version 2>/dev/null) == "GNU ld"* ]]; then
@@ -96,6 +96,7 @@ else
     done
     [ "$status" = 0 ] || stop "no plan for the snapshot's heap was made in $attempt attempts"
     objcopy --update-section .snapshot="$work/image" "$work/mould" "$work/run"
-    "$python" -E -s -B build/static/prove.py "$work/mould" "$modules" "$work/plan" "$work/image" "$work/run"
+    "$python" -E -s -B build/static/prove.py "$work/mould" "$modules" "$work/plan" "$work/image" "$work/run" ||
+        stop "SNAPSHOT=0 builds without it"
 fi
 install -D -m 0755 "$work/run" "$target"

@@ -83,7 +83,8 @@ def imported_names(graph: Any) -> list[str]:
     for node in graph.iter_graph():
         if node.identifier.split(".")[0] == PACKAGE:
             names.add(node.identifier)
-            names.update(target.identifier for target in graph.outgoing(node) if target is not None)
+            # What it does not find as a file, such as collections.abc of Python 3.13, it puts into quotes.
+            names.update(target.identifier.strip("'") for target in graph.outgoing(node) if target is not None)
     return sorted(name for name in names if "/" not in name)
 
 

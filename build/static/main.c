@@ -133,9 +133,14 @@ static int set_empty(const char *name)
     return outcome;
 }
 
+/* Of Python 3.13 on, where a linker finds it: what looks for codecs, and for the handlers of errors, in a later phase. */
+__attribute__((weak)) PyStatus _PyCodec_InitRegistry(PyInterpreterState *interpreter);
+
 int make_interpreter(void)
 {
     start_interpreter();
+    if (_PyCodec_InitRegistry)
+        check(_PyCodec_InitRegistry(PyInterpreterState_Get()));
     PyGC_Disable(); /* what an import makes stays: to look for garbage in it would be in vain */
     if (set_empty("path") < 0 || set_empty("warnoptions") < 0) /* the latter for `warnings`, when it is imported */
         return -1;

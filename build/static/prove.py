@@ -37,8 +37,9 @@ C_LIBRARY = re.compile(r"(^|/)(libc|libm|libm-[\d.]+|libmvec|libgcc|libgcc_eh|li
 OWN_START = re.compile(r"(^|/)(crt\w*|start)\.o$")
 """What is new in each process: the C library's variables, and _start.c's, which are set before main."""
 
-THREAD_STATE = re.compile(r"libpython[\d.]+\.a\(pystate\.o\)$")
-"""Python 3.12 keeps the current thread's state in thread-local storage; PyEval_RestoreThread() sets it."""
+OF_THREADS = re.compile(r"libpython[\d.]+\.a\((pystate|obmalloc|import)\.o\)$")
+"""Python 3.12 keeps the current thread's state in thread-local storage, and PyEval_RestoreThread() sets it. Python 3.13
+has mimalloc's there, too, which is not used."""
 
 
 ZEROS = ".snapshot_zeros"
@@ -56,8 +57,8 @@ def check_objects(pieces: Iterable[Piece], variable: Iterable[str], section: str
         what = f"{piece.input} of {Path(piece.object).name}"
         if piece.output == section and is_new:
             raise UnsoundError(f"has in it what is new in each process: {what}")
-        is_thread_state = piece.output == ".tbss" and THREAD_STATE.search(piece.object)
-        if piece.output in variable and not is_new and not is_thread_state:
+        of_thread = piece.output in (".tdata", ".tbss") and OF_THREADS.search(piece.object)
+        if piece.output in variable and not is_new and not of_thread:
             raise UnsoundError(f"lacks {what}, which the linker has put into {piece.output}: see snapshot.ld")
 
 

@@ -91,14 +91,14 @@ class Control:
             except (BlockingIOError, ConnectionAbortedError):
                 return
             except OSError as error:
-                self._log.complain(f"cannot accept who asks by 'run -c': {error.strerror}")
+                self._log.complain(f"cannot accept a connection of 'run -c': {error.strerror}")
                 self._make_room()
                 self._watch.rest(fd)
                 return
             try:
                 self._welcome(connection)
             except OSError as error:
-                self._log.complain(f"cannot serve who asks by 'run -c': {error.strerror}")
+                self._log.complain(f"cannot serve a connection of 'run -c': {error.strerror}")
                 connection.close()
 
     def _welcome(self, connection: Socket) -> None:

@@ -86,6 +86,8 @@ class Manager:
         self.is_stopping = False
         self.is_killing = False
         """Whether whatever is left is killed, as its grace is over."""
+        self._is_cut_short = False
+        """Whether that is so before it is over, since somebody wants it."""
         self._grace = plan.grace
         self._rest_signal = rest_signal
         graph = {service.name: service.depends_on for service in plan.services}
@@ -223,8 +225,10 @@ class Manager:
 
     def kill_all(self, why: str, now: float) -> None:
         """All is to be killed, without a grace."""
+        if self.is_stopping and not self.is_killing:
+            self._actions.append(Say("info", f"killing what is left, since {why}"))
         self.stop_all(why, now)
-        self._kill_at = now
+        self._kill_at, self._is_cut_short = now, True
 
     def order(self, name: str, wanted: str, now: float) -> None:
         """A service is to be UP, DOWN, or AGAIN: down, and then up. Not while all is being stopped."""
@@ -274,7 +278,7 @@ class Manager:
     def _kill(self, life: Life) -> None:
         life.kill_at = None
         self._timed.discard(life)
-        if life.has_main:
+        if life.has_main and not self._is_cut_short:
             self._actions.append(Say("warn", f"{life.title}: its grace is over"))
         self._actions.append(Kill(life.service.name))
 

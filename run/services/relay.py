@@ -114,8 +114,10 @@ class Relay:
         self._by_name[service.name] = (pair[0], pair[1])
 
     def streams(self, name: str) -> tuple[int, int]:
-        """What a service gets as stdout and stderr. Raises KeyError."""
+        """What a service gets as stdout and stderr, for a life that begins. Raises KeyError and OSError."""
         out, err = self._by_name[name]
+        for source in (out, err):
+            os.set_blocking(source.writes, True)  # a life before may have made it another: open(2)
         return out.writes, err.writes
 
     def _readable(self, fd: int) -> None:

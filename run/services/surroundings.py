@@ -13,6 +13,9 @@ from run.services.relay import Relay
 from run.services.sink import SharedLog, Sink
 from run.services.watch import Watch
 
+SPARE = 4
+"""File descriptors that are needed now and then: for a file of /proc, for a probe's pipe, for who asks by `run -c`."""
+
 LAST_WORDS = 2.0
 """Seconds that a reader who is stuck is waited for at the end, at most."""
 
@@ -33,6 +36,9 @@ class Surroundings:
         width = max((len(service.name) for service in relayed if service.output == "named"), default=0)
         for number, service in enumerate(relayed):
             self.relay.add(service, width, number, owner(service))
+        daemons = sum(service.daemon for service in plan.services)  # one descriptor for each, in its life
+        for spare in [os.dup(self.null_in) for _ in range(SPARE + daemons)]:
+            os.close(spare)
 
     def files(self, service: Service) -> tuple[int, int, int]:
         """What a service gets as stdin, stdout and stderr."""

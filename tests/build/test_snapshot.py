@@ -71,7 +71,7 @@ def test_a_process_changes_its_own_copy_only(program: Path, start: Starter) -> N
     assert memory[0] != memory[1], "each has written its own number of the thread, for one"
     image = before[section_of(program)[1] :][:size]
     pages = [any(data[at : at + 4096] != image[at : at + 4096] for data in memory) for at in range(0, size, 4096)]
-    assert 0 < sum(pages) < len(pages) / 2, "most of it is as it is in the file"
+    assert 0 < sum(pages) < len(pages) / 8, "nearly all of it is as it is in the file"
     for one in started:
         one.close_stdin()
         one.wait()
@@ -188,13 +188,14 @@ def test_with_any_limit_on_its_memory_it_runs_or_says_why_not(program: Path, kin
     for limit in range(size - (256 << 10), size + (4 << 20), 128 << 10):
         code, out, log = limited(program, getattr(resource, kind), limit)
         outcomes.append(code)
-        if code == -11:  # by the kernel, which cannot map the file, or not make its stack: execve(2)
+        if code in (-11, 127):  # by the kernel, which cannot map all, execve(2), or the C library
             assert limit < size + (512 << 10)
+            assert code == -11 or log.endswith(": Cannot allocate memory\n")
         elif code == 125:
             assert (out, log) == ("", "run: [error] cannot start the interpreter: not enough memory\n")
         else:
             assert (code, out.split()[0], log) == (0, "run", "")
-    assert outcomes == sorted(outcomes, key=[-11, 125, 0].index), "what is enough once is enough with a higher limit"
+    assert outcomes == sorted(outcomes, key=[-11, 127, 125, 0].index), "a higher limit is enough, too"
     assert outcomes[-1] == 0
 
 

@@ -195,7 +195,7 @@ def test_without_a_free_descriptor_run_does_not_spin_and_makes_room(box: Boxes, 
     for _ in range(MOST):
         opened.enter_context(b.connect())
     assert b.ask("health") == DONE
-    b.started.wait_log("cannot accept who asks by 'run -c': Too many open files; going on as well as possible")
+    b.started.wait_log("cannot accept a connection of 'run -c': Too many open files; going on as well as possible")
     for _ in range(MOST):
         opened.enter_context(b.connect())
     before = b.cpu_seconds()
