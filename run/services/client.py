@@ -25,6 +25,8 @@ ATTEMPTS = 20
 
 FAILED = 1
 
+NOT_ACCEPTED = "no answer: root, or the user of `run`, in the same pid namespace is accepted"
+
 
 def ask(options: Options, log: Log) -> int:
     """Ask, show the answer, and return the exit code: 0, or 1 and the reason. Raises RunError for wrong words."""
@@ -42,7 +44,7 @@ def ask(options: Options, log: Log) -> int:
                 return _show(options.action, _lines(_connected(), request), log)
             except _UnheardError:
                 continue
-        log.error("no answer: root, or the user of `run`, in the same pid namespace is accepted")
+        log.error(NOT_ACCEPTED)
     except _NoAnswerError as error:
         log.error(str(error))
     except TimeoutError:
@@ -89,9 +91,10 @@ def _connected() -> Socket:
             raise _NoAnswerError("there is no `run` with services in this container") from None
         raise
     peer, uid = connection.peer()
-    me = os.geteuid()
-    if peer != pid or (me and uid not in (0, me)):
+    if peer != pid:
         raise _NoAnswerError(f"it is not the `run` of this container that answers, but pid {peer} of uid {uid}")
+    if os.geteuid() not in (0, uid) and uid:
+        raise _NoAnswerError(NOT_ACCEPTED)
     return connection
 
 
