@@ -239,11 +239,12 @@ def is_in_own_namespace(pid: int) -> bool:
     if not pid:
         return False
     try:
+        if not _proc_is_ours():
+            return True  # nobody can tell; pid is not 0: it is in this one, or in one below
         _, found, rest = proc.read(f"/proc/{pid}/status").partition(b"\nNSpid:")
-        _, _, own = proc.read("/proc/self/status").partition(b"\nNSpid:")
     except OSError:
-        return True  # pid is not 0: it is in this one, or in one below
-    return not found or len(rest.partition(b"\n")[0].split()) == len(own.partition(b"\n")[0].split())
+        return True
+    return not found or len(rest.partition(b"\n")[0].split()) == 1
 
 
 def job_groups() -> set[int]:

@@ -38,7 +38,7 @@ class Checks:
         life = self._manager.lives[service.name]
         name = f"{place.own()}/notify/{service.name}"
         main = lambda: life.pid if life.has_main else 0  # noqa: E731
-        return Notify(name, self._watch, main, lambda message: self._told(life, message)).entry
+        return Notify(name, self._watch, self._log, main, lambda message: self._told(life, message)).entry
 
     def environment(self, service: Service) -> list[bytes]:
         """A service's environment, with the socket that it may tell."""

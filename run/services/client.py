@@ -13,14 +13,19 @@ from run.log import Log
 from run.loop import RunError
 from run.services import place, status
 from run.services.orders import RequestError, parse
-from run.services.sockets import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, Socket
+from run.services.sockets import AF_UNIX, MSG_NOSIGNAL, SOCK_CLOEXEC, SOCK_STREAM, Socket
 from run.services.words import decoded
 from run.stdout import show
 
 PATIENCE = 10.0
 """Seconds in which `run` has to answer."""
 
+ATTEMPTS = 20
+"""How often it is tried while the connection is closed before anything was said."""
+
 FAILED = 1
+
+NOT_ACCEPTED = "no answer: root, or the user of `run`, in the same pid namespace is accepted"
 
 
 def ask(options: Options, log: Log) -> int:
@@ -32,22 +37,31 @@ def ask(options: Options, log: Log) -> int:
     except RequestError as error:
         raise RunError(str(error)) from None
     _be_interruptible()
+    request = json.dumps({"action": options.action, "words": words}).encode() + b"\n"
     try:
-        connection = _connected()
-        request = json.dumps({"action": options.action, "words": words}, ensure_ascii=False)
-        connection.sendall(request.encode("utf-8", "surrogateescape") + b"\n")
-        return _show(options.action, connection, log)
+        for _ in range(ATTEMPTS):
+            try:
+                return _show(options.action, _lines(_connected(), request), log)
+            except _UnheardError:
+                continue
+        log.error(NOT_ACCEPTED)
     except _NoAnswerError as error:
         log.error(str(error))
     except TimeoutError:
         log.error(f"no answer within {PATIENCE:g} s")
     except OSError as error:
         log.error(f"no answer: {error.strerror}")
+    except (ValueError, LookupError, TypeError):
+        log.error("the answer cannot be understood")
     return FAILED
 
 
 class _NoAnswerError(Exception):
-    """There is nobody to ask."""
+    """There is nobody to ask, or no longer."""
+
+
+class _UnheardError(Exception):
+    """The connection was closed before anything was said: to who may not ask, or is slow where very many ask."""
 
 
 def _be_interruptible() -> None:
@@ -70,37 +84,49 @@ def _connected() -> Socket:
     if not pid:
         raise _NoAnswerError("there is no `run` with services in this container")
     connection = Socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
-    connection.settimeout(PATIENCE)
     try:
-        connection.connect(b"\0" + f"{place.prefix()}/{pid}".encode())
+        connection.connect_within(PATIENCE, b"\0" + f"{place.prefix()}/{pid}".encode())
     except OSError as error:
         if error.errno == errno.ECONNREFUSED:
             raise _NoAnswerError("there is no `run` with services in this container") from None
         raise
     peer, uid = connection.peer()
-    if peer != pid or uid not in (0, os.geteuid()):
+    if peer != pid:
         raise _NoAnswerError(f"it is not the `run` of this container that answers, but pid {peer} of uid {uid}")
+    if os.geteuid() not in (0, uid) and uid:
+        raise _NoAnswerError(NOT_ACCEPTED)
     return connection
 
 
-def _lines(connection: Socket) -> Iterator[dict[str, Any]]:
-    """The lines of an answer; for an order that was accepted, without a limit on the time."""
+def _lines(connection: Socket, request: bytes) -> Iterator[dict[str, Any]]:
+    """The lines of the answer to a request; for an order that was accepted, without a limit on the time.
+
+    Raises _UnheardError, _NoAnswerError and OSError.
+    """
     begun = b""
-    while data := connection.recv(1 << 16):
-        *lines, begun = (begun + data).split(b"\n")
-        for line in lines:
-            answer = json.loads(line)
-            if "accepted" in answer:
-                connection.settimeout(None)
-            else:
-                yield answer
-    raise _NoAnswerError("no answer: root, or the user of `run`, in the same pid namespace is accepted")
+    is_heard = False
+    try:
+        connection.sendall(request, MSG_NOSIGNAL)
+        while data := connection.recv(1 << 16):
+            is_heard = True
+            *lines, begun = (begun + data).split(b"\n")
+            for line in lines:
+                answer = json.loads(line)
+                if "accepted" in answer:
+                    connection.settimeout(None)
+                else:
+                    yield answer
+    except (BrokenPipeError, ConnectionResetError):
+        pass
+    if not is_heard:
+        raise _UnheardError
+    raise _NoAnswerError("`run` has ended, or has no patience any more, before all was said")
 
 
-def _show(action: str, connection: Socket, log: Log) -> int:
+def _show(action: str, lines: Iterator[dict[str, Any]], log: Log) -> int:
     """Show an answer; return the exit code."""
     services = []
-    for answer in _lines(connection):
+    for answer in lines:
         if "service" in answer:
             services.append(answer["service"])
             continue
@@ -112,7 +138,7 @@ def _show(action: str, connection: Socket, log: Log) -> int:
         if action == "status" and not answer["code"]:
             show(status.table(services, _has_colours()))
         elif action == "json":
-            show("".join(json.dumps(service, ensure_ascii=False) + "\n" for service in services))
+            show("".join(json.dumps(service) + "\n" for service in services))
         return int(answer["code"])
     return FAILED
 

@@ -29,8 +29,7 @@ MOST_ACCEPTED = 16
 PATIENCE = 10.0
 """Seconds that a client has to say what it wants, and to take the answer."""
 
-RECOVERY = 1.0
-"""Seconds in which nobody is accepted after that has failed."""
+TOO_MANY = "too many wait for what they have ordered: what was ordered is done all the same"
 
 Signal = Callable[[str, int], str]
 """Sends a service's main process a signal; returns why that failed, or nothing."""
@@ -65,8 +64,6 @@ class Control:
         self._signal = signal
         self._uids = {0, os.geteuid()}
         self._clients: dict[int, Client] = {}
-        self._listen_at: float | None = None
-        """When to listen again, after accepting has failed."""
         self._socket = Socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK)
         self._socket.bind(b"\0" + place.own().encode())
         self._socket.listen(MOST_CLIENTS)
@@ -74,9 +71,6 @@ class Control:
 
     def act(self, now: float) -> None:
         """Answer whose order is done, and let those go whose time is over."""
-        if self._listen_at is not None and now >= self._listen_at:
-            self._listen_at = None
-            self._watch.add(self._socket.fileno(), self._accept)
         for client in tuple(self._clients.values()):
             if client.order:
                 reasons = client.order.outcome(self._manager.is_stopping)
@@ -88,41 +82,52 @@ class Control:
 
     def next_time(self) -> float | None:
         """When somebody's time is over, if it ever is."""
-        times = [client.until for client in self._clients.values() if not client.order]
-        return min((time for time in (self._listen_at, *times) if time is not None), default=None)
+        return min((c.until for c in self._clients.values() if c.until is not None and not c.order), default=None)
 
     def _accept(self, fd: int) -> None:
         for _ in range(MOST_ACCEPTED):
             try:
                 connection = self._socket.accept()
-            except BlockingIOError:
+            except (BlockingIOError, ConnectionAbortedError):
                 return
             except OSError as error:
-                # Out of descriptors, perhaps: it would be tried again and again, for somebody is waiting.
                 self._log.complain(f"cannot accept a connection of 'run -c': {error.strerror}")
-                self._watch.remove(fd)
-                self._listen_at = _kernel.monotonic() + RECOVERY
+                self._make_room()
+                self._watch.rest(fd)
                 return
-            connection.setblocking(False)
-            pid, uid = connection.peer()
-            client = Client(connection, pid, uid, _kernel.monotonic())
-            if uid not in self._uids or not children.is_in_own_namespace(pid):
+            try:
+                self._welcome(connection)
+            except OSError as error:
+                self._log.complain(f"cannot serve a connection of 'run -c': {error.strerror}")
                 connection.close()
-                continue
+
+    def _welcome(self, connection: Socket) -> None:
+        """Wait for what a client wants, if it may want anything. Raises OSError."""
+        connection.setblocking(False)
+        pid, uid = connection.peer()
+        if uid not in self._uids or not children.is_in_own_namespace(pid):
+            connection.close()
+            return
+        if len(self._clients) >= MOST_CLIENTS:
             self._make_room()
-            self._clients[connection.fileno()] = client
-            self._watch.add(connection.fileno(), self._readable)
+        self._watch.add(connection.fileno(), self._readable)
+        self._clients[connection.fileno()] = Client(connection, pid, uid, _kernel.monotonic())
 
     def _make_room(self) -> None:
-        if len(self._clients) >= MOST_CLIENTS:
-            silent = [client for client in self._clients.values() if not client.is_heard]
-            self._close(silent[0] if silent else next(iter(self._clients.values())))
+        """Let one go: the oldest that has said nothing, or else the oldest."""
+        clients = list(self._clients.values())
+        for client in [client for client in clients if not client.is_heard] or clients[:1]:
+            if client.order:
+                client.order = None
+                self._end(client, 1, [TOO_MANY])
+            self._close(client)
+            return
 
     def _close(self, client: Client) -> None:
         fd = client.socket.fileno()
-        self._clients.pop(fd, None)
-        self._watch.remove(fd)
-        client.socket.close()
+        if self._clients.pop(fd, None):
+            self._watch.remove(fd)
+            client.socket.close()
 
     def _readable(self, fd: int) -> None:
         client = self._clients[fd]
@@ -148,7 +153,7 @@ class Control:
     def _serve(self, client: Client, line: bytes) -> None:
         """Do what a request wants."""
         try:
-            request = read_request(line)
+            request = orders.read(line)
         except RequestError as error:
             self._end(client, 1, [str(error)])
             return
@@ -191,7 +196,7 @@ class Control:
         self._end(client, 0, [])
 
     def _say(self, client: Client, what: dict[str, Any]) -> None:
-        client.answer += json.dumps(what, ensure_ascii=False).encode("utf-8", "surrogateescape") + b"\n"
+        client.answer += json.dumps(what).encode() + b"\n"  # in ASCII: a word may be any bytes
 
     def _end(self, client: Client, code: int, errors: list[str]) -> None:
         """Say the end of an answer, and send all of it."""
@@ -218,15 +223,3 @@ class Control:
 
     def _writable(self, fd: int) -> None:
         self._send(self._clients[fd])
-
-
-def read_request(line: bytes) -> Request:
-    """The request in a line. Raises RequestError."""
-    try:
-        request = json.loads(line)
-        action, words = request["action"], request["words"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise RequestError("this is no request") from None
-    if not isinstance(action, str) or not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise RequestError("this is no request")
-    return orders.parse(action, words)

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 
 from run import children
+from run.log import Log
 from run.services.sockets import (
     AF_UNIX,
     CMSG_LEN,
@@ -32,8 +33,12 @@ ENTRY = b"NOTIFY_SOCKET="
 class Notify:
     """The socket of one service."""
 
-    def __init__(self, name: str, watch: Watch, main: Callable[[], int], told: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, name: str, watch: Watch, log: Log, main: Callable[[], int], told: Callable[[bytes], None]
+    ) -> None:
         """Take a name for the socket, who the main process is, and whom to tell a message. Raises OSError."""
+        self._watch = watch
+        self._log = log
         self._main = main
         self._told = told
         self._socket = Socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK)
@@ -48,7 +53,11 @@ class Notify:
             try:
                 # There is room for the credentials only: descriptors that are sent along the kernel closes.
                 message, more, _, _ = self._socket.recvmsg(LONGEST_MESSAGE, CMSG_LEN(CREDENTIALS.size))
-            except OSError:
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._log.complain(f"cannot read what services tell: {error.strerror}")
+                self._watch.rest(fd)
                 return
             for level, kind, data in more:
                 if (level, kind) == (SOL_SOCKET, SCM_CREDENTIALS):

@@ -3,12 +3,13 @@
 Source: contract, "Control".
 """
 
+import json
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from run.services.life import AGAIN, DONE, DOWN, READY, RESTARTING, UP, WAITING, Life
 from run.services.values import signal_number
-from run.services.words import listed, nearest, shown
+from run.services.words import encoded, listed, nearest, shown
 
 WANTED = {"start": UP, "stop": DOWN, "restart": AGAIN}
 """The orders that change what is wanted, and to what."""
@@ -56,6 +57,19 @@ def parse(action: str, words: list[str]) -> Request:
     if action not in QUESTIONS and not words:
         raise RequestError(f"{action} needs the name of a service: '{action} web' is accepted")
     return Request(action, tuple(dict.fromkeys(words)), signum)
+
+
+def read(line: bytes) -> Request:
+    """The request in a line of JSON, which may be anything. Raises RequestError."""
+    try:
+        request = json.loads(line.decode())
+        action, words = request["action"], request["words"]
+        encoded("".join([action, *words]))  # all of it is text; half of a surrogate pair is none
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise RequestError("this is no request") from None
+    if not isinstance(words, list):
+        raise RequestError("this is no request")
+    return parse(action, words)
 
 
 def refusals(request: Request, lives: Mapping[str, Life], is_stopping: bool) -> list[str]:

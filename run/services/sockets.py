@@ -14,6 +14,7 @@ from _socket import (
     SO_ERROR,
     SO_PASSCRED,
     SO_PEERCRED,
+    SO_SNDTIMEO,
     SOCK_CLOEXEC,
     SOCK_DGRAM,
     SOCK_NONBLOCK,
@@ -47,8 +48,24 @@ CREDENTIALS = Struct("iII")
 """struct ucred of unix(7): pid, uid, gid."""
 
 
+TIME = Struct("@ll")
+"""struct timeval: seconds and microseconds."""
+
+
 class Socket(socket):
     """A socket, with what socket.socket() does in Python."""
+
+    def connect_within(self, seconds: float, address: bytes) -> None:
+        """Connect to a socket of unix(7), and wait if its queue is full, but not for longer. Raises OSError.
+
+        A socket that does not block, as one with settimeout() is none, would fail at once: connect(2), EAGAIN.
+        """
+        self.setsockopt(SOL_SOCKET, SO_SNDTIMEO, TIME.pack(int(seconds), 0))
+        try:
+            self.connect(address)
+        except BlockingIOError:
+            raise TimeoutError from None
+        self.settimeout(seconds)
 
     def accept(self) -> "Socket":
         """Take the next connection. Raises OSError."""

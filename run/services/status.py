@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from run.services.health import HEALTHY, Health
-from run.services.life import DONE, READY, RESTARTING, Life
+from run.services.life import DONE, ENDED, FAILED, READY, RESTARTING, Life
 from run.services.words import decoded
 from run.signals import NAMES, describe
 
@@ -70,7 +70,8 @@ def ailment(life: Life, health: Health | None) -> str:
     if life.state == DONE:
         return ""
     if life.state != READY:
-        return f"{life.service.name} is {state_of(life)}"
+        state = state_of(life)
+        return f"{life.service.name} {'has' if state in (ENDED, FAILED) else 'is'} {state}"
     if health is None or health.state == HEALTHY:
         return ""
     return f"{life.service.name} is {health.state}" + (f": {health.reason}" if health.reason else "")

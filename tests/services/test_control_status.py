@@ -169,6 +169,16 @@ def test_names_of_services_are_told_of_alone_and_in_their_order(box: Boxes) -> N
     assert [json.loads(line)["name"] for line in b.ask("json", "c", "a")[1].splitlines()] == ["c", "a"]
 
 
+def test_json_can_tell_any_bytes(box: Boxes) -> None:
+    command = ["/bin/sh", "-c", "exec sleep 1000", '\x1b\n"\\', "ü", "${BYTES}"]
+    b = box({"web": {"command": command}}, env={**os.environ, "BYTES": os.fsdecode(b"\xff\xfe")})
+    wait_pid(b.started, "web")
+    code, out, log = b.ask("json")
+    assert (code, log) == (0, "")
+    assert out.isascii() and out.count("\n") == 1
+    assert json.loads(out)["command"][3:] == ['\x1b\n"\\', "ü", "\udcff\udcfe"]
+
+
 def test_the_exit_code_is_0_whatever_there_is_to_tell(box: Boxes) -> None:
     b = box({"web": {"command": "exit 1", "essential": False}, "app": {"command": FOREVER, "healthcheck": NEVER}})
     b.wait_for("web", state="failed")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from harness import AS_PID_1, DEADLINE, Started, Starter, status, wait_until
-from serving import FOREVER, Journal, Server, Services
+from serving import FOREVER, Journal, Server, Services, wait_pid
 
 APART = ("unshare", "--mount")
 """The words before those of a `run` that has a mount namespace of its own, so that no other one is found there."""
@@ -197,3 +197,22 @@ def until(flag: Path) -> dict[str, object]:
 def probed(journal: Journal, failures: str) -> list[str]:
     """A test that notes each probe, and fails the probes of these numbers: a pattern of a shell, such as 1|2|3."""
     return ["CMD-SHELL", f"{journal.note('probe')}; case $(grep -c probe {journal.path}) in {failures}) exit 1;; esac"]
+
+
+@pytest.fixture
+def b(box: Boxes) -> Box:
+    """A `run` with two services, ready to be asked."""
+    made = box({"web": OTHER, "db": OTHER})
+    wait_pid(made.started, "db")
+    return made
+
+
+STATUS = b'{"action": "status", "words": []}\n'
+"""A request."""
+
+
+def assert_served(b: Box) -> None:
+    """Fail unless those who ask are answered, and nothing had to be said of others."""
+    assert b.ask("health") == DONE
+    assert set(b.services()) >= {"web", "db"}
+    assert "internal" not in b.started.log() and "[error]" not in b.started.log()
