@@ -6,12 +6,12 @@ PREFIX ?= /usr/local
 IMAGE ?= run
 export LINK PYTHON SNAPSHOT QUICK
 
-.PHONY: help build test lint image demo bench soak reproducible release install clean
+.PHONY: help build test lint image demo bench soak boots reproducible release install clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile | expand -t 20
 
-build: ## Make dist/run, one static file, and its manual page; installs what is missing when root on Debian or Ubuntu
+build: ## Make dist/run, one static file, and its manual pages; installs what is missing when root on Debian or Ubuntu
 	@build/build.sh
 
 test: build ## Run all tests against dist/run (PYTEST_ARGS="-k word" picks some)
@@ -23,7 +23,7 @@ lint: ## Check the sources: ruff and mypy over Python, shellcheck over shell
 image: ## Build the image `run` with docker/Dockerfile: nothing in it but /bin/run
 	docker build $(DOCKER_BUILD_ARGS) -f docker/Dockerfile -t $(IMAGE) .
 
-demo: build ## Show the main job: two services, an orphan, one service ends, the rest is shut down
+demo: build ## Show the main job: services in order, one fails and all are stopped; one command, and what it leaves behind
 	@build/demo.sh dist/run
 
 bench: ## Measure both builds beside tini, dumb-init, catatonit, supervisord, PyInstaller (QUICK=1: dist/run and tini)
@@ -32,16 +32,20 @@ bench: ## Measure both builds beside tini, dumb-init, catatonit, supervisord, Py
 soak: build ## Put dist/run under full load for MINUTES (10), and count every orphan, signal, descriptor and kilobyte
 	@build/check.sh soak --minutes $(or $(MINUTES),10)
 
+boots: build ## Start dist/run as PID 1 of Debian's kernel in qemu, on an old processor and with 5-level paging
+	@build/check.sh boots
+
 reproducible: build ## Build again, here and in another folder, and compare the bytes
 	@build/reproducible.sh
 
 release: ## Make dist/release: both builds by version and architecture, manual pages, licences, SHA256SUMS
 	@build/release.sh
 
-install: ## Install dist/run and its manual page into DESTDIR and PREFIX
+install: ## Install dist/run and its manual pages into DESTDIR and PREFIX
 	@[ -x dist/run ] || { echo "dist/run is not there: type 'make build' first" >&2; exit 1; }
 	install -D -m 0755 dist/run $(DESTDIR)$(PREFIX)/bin/run
 	install -D -m 0644 dist/run.1 $(DESTDIR)$(PREFIX)/share/man/man1/run.1
+	install -D -m 0644 dist/run.toml.5 $(DESTDIR)$(PREFIX)/share/man/man5/run.toml.5
 
 clean: ## Remove all that was made
 	rm -rf dist *.egg-info

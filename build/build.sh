@@ -1,5 +1,5 @@
 #!/bin/bash
-# Make dist/run and dist/run.1: install what is missing, choose how to link, and do it. Called by `make build`.
+# Make dist/run and its manual pages: install what is missing, choose how to link, and do it. Called by `make build`.
 #
 #   [LINK=static|staticx] [SNAPSHOT=0] [PYTHON=python3.x] build/build.sh
 set -euo pipefail
@@ -42,7 +42,7 @@ inputs=$(
     echo "$LINK ${SNAPSHOT:-1} $("$python" -c 'import sys; print(sys.executable, sys.version)') $(gcc -dumpfullversion)"
     find build spec run pyproject.toml -type f ! -name '*.pyc' -print0 | sort -z | xargs -0 sha256sum
 )
-if [ -x dist/run ] && [ -f dist/run.1 ] && [ "$(cat .work/inputs 2>/dev/null)" = "$inputs" ]; then
+if [ -x dist/run ] && [ -f dist/run.1 ] && [ -f dist/run.toml.5 ] && [ "$(cat .work/inputs 2>/dev/null)" = "$inputs" ]; then
     say "dist/run is up to date ($LINK)"
     exit
 fi
@@ -50,15 +50,16 @@ fi
 export SOURCE_DATE_EPOCH=0 PIP_ROOT_USER_ACTION=ignore
 work=$PWD/.work/$LINK
 mkdir -p "$work"
-rm -rf .work/setuptools # what setuptools has copied before is not looked at again
 requirements=(build/requirements-setuptools.txt build/requirements.txt)
 [ "$LINK" = static ] || requirements+=(build/requirements-staticx.txt)
 make_venv "$python" "$work/venv" "${requirements[@]}"
+rm -rf .work/setuptools/lib.* # modules that are gone would stay in it, and be installed
 "$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
     --force-reinstall --no-index .
 rm -f dist/run
 "build/$LINK/build.sh" "$work/venv/bin/python" "$work" "$PWD/dist/run"
 "$work/venv/bin/python" -I build/manpage.py >dist/run.1
-sync dist/run dist/run.1 # on disk: dirty pages of the file would count as memory of the process
+"$work/venv/bin/python" -I build/filepage.py >dist/run.toml.5
+sync dist/run dist/run.1 dist/run.toml.5 # on disk: dirty pages of the file would count as memory of the process
 echo "$inputs" >.work/inputs
 say "dist/run, $(stat -c %s dist/run) bytes, $(dist/run -v)"

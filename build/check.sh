@@ -1,7 +1,7 @@
 #!/bin/bash
 # Run the tests, the linters, the benchmark or the soak with their pinned tools. Called by `make test`, `make lint` and so on.
 #
-#   build/check.sh test|lint|bench|soak [ARGUMENT...]
+#   build/check.sh test|lint|bench|soak|boots [ARGUMENT...]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . build/prerequisites.sh
@@ -14,7 +14,9 @@ make_venv "$python" .work/tests-venv tests/requirements.txt
 case $what in
     test)
         need gcc gcc cc:libc.a libc6-dev strace strace unshare util-linux setpriv util-linux ps procps \
-            /bin/busybox busybox-static musl-gcc musl-tools mandoc mandoc less less runsvdir runit tini tini
+            /bin/busybox busybox-static musl-gcc musl-tools mandoc mandoc less less runsvdir runit tini tini \
+            file file valgrind valgrind eu-elflint elfutils patchelf patchelf setarch util-linux \
+            qemu-x86_64-static qemu-user-static
         exec .work/tests-venv/bin/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder "$@"
         ;;
     lint)
@@ -27,7 +29,7 @@ case $what in
         ;;
     bench)
         # Beside all peers; QUICK=1 measures dist/run beside tini only, and leaves the committed results alone.
-        need gcc gcc cc:libc.a libc6-dev tini tini unshare util-linux setpriv util-linux
+        need gcc gcc cc:libc.a libc6-dev tini tini unshare util-linux setpriv util-linux valgrind valgrind
         if [ -n "${QUICK:-}" ]; then
             build/build.sh
             choice=(--binary dist/run)
@@ -35,10 +37,14 @@ case $what in
             need dumb-init dumb-init catatonit catatonit supervisord supervisor patchelf patchelf \
                 /bin/busybox busybox-static
             tests/bench/prepare.sh
-            choice=(--binary .work/bench/run-static --binary .work/bench/run-staticx --frozen .work/bench/run-frozen
-                --results tests/bench --readme README.md)
+            choice=(--binary .work/bench/run-static --binary .work/bench/run-plain --binary .work/bench/run-staticx
+                --frozen .work/bench/run-frozen --results tests/bench --readme README.md)
         fi
         PYTHONPATH=tests/tools exec .work/tests-venv/bin/python tests/bench/bench.py "${choice[@]}" "$@"
+        ;;
+    boots)
+        need qemu-system-x86_64 qemu-system-x86 /bin/busybox busybox-static dpkg-deb dpkg
+        exec "$python" tests/build/boots.py "$@"
         ;;
     soak)
         need gcc gcc cc:libc.a libc6-dev unshare util-linux

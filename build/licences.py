@@ -27,6 +27,8 @@ under the GNU Lesser General Public License: with the sources of `run`, `make bu
 
 """
 RULE = "=" * 79
+OWN = {"run", "docopt_re"}
+"""The modules that are the project's own: `docopt_re` is what static/expressions.py makes."""
 
 
 def linked_files(link_map: str) -> set[Path]:
@@ -97,10 +99,10 @@ def file_licence(path: Path) -> tuple[str, str]:
 
 
 def frozen_distributions(source: str) -> set[str]:
-    """The distributions that frozen modules are from, by the C source of their table, but for `run` and Python."""
+    """The distributions that frozen modules are from, by the C source of their table, but for our own and Python."""
     modules = {name.split(".")[0] for name in re.findall(r'\.name = "([\w.]+)"', source)}
     known = metadata.packages_distributions()
-    foreign = modules - {"run"} - sys.stdlib_module_names
+    foreign = modules - OWN - sys.stdlib_module_names
     for name in foreign - known.keys():
         raise SystemExit(f"licences: which distribution the module {name} is from is not known")
     return {distribution for name in foreign for distribution in known[name]}

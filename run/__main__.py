@@ -6,7 +6,7 @@ import os
 import sys
 
 from run import VERSION
-from run.cli import ONE, USAGE, Options, UsageError
+from run.cli import CONTROL, ONE, USAGE, Options, UsageError
 from run.log import Log
 from run.loop import RunError
 from run.one.command import Command
@@ -28,8 +28,11 @@ def run(argv: list[str]) -> int:
         log.warn(f"option {option}, and is ignored")
     if options.mode == ONE and options.user is None:
         return Command(options, log).run()
-    from run.services import main  # noqa: PLC0415 - one command does without
+    # One command does without all that.
+    from run.services import client, main  # noqa: PLC0415
 
+    if options.mode == CONTROL:
+        return client.ask(options, log)
     return main.run_as_user(options, log) if options.mode == ONE else main.run_services(options, log)
 
 

@@ -32,9 +32,10 @@ PyObject *kernel_signal_fd(PyObject *module, PyObject *arg)
 }
 
 const char kernel_make_pipe_doc[] = PyDoc_STR(
-    "make_pipe(uid, gid) -> (read end, write end)\n\n"
+    "make_pipe(uid, gid, size) -> (read end, write end)\n\n"
     "A pipe that belongs to this user, who may open it anew: pipe(2), setfsuid(2), which takes no\n"
-    "CAP_CHOWN. Reading does not block, writing does. Raises OSError.");
+    "CAP_CHOWN. It holds size bytes, if that is permitted: F_SETPIPE_SZ of fcntl(2). Reading does\n"
+    "not block, writing does. Raises OSError.");
 
 /* The kernel takes a process's own parent-death signal away when that becomes another user, also for files alone: prctl(2).
    Set it again; if the parent has died meanwhile, send it. */
@@ -51,10 +52,10 @@ PyObject *kernel_make_pipe(PyObject *module, PyObject *args)
 {
     (void)module;
     unsigned int uid, gid;
-    int ends[2] = {-1, -1}, error = 0, old_uid, old_gid, death_signal = 0;
+    int ends[2] = {-1, -1}, error = 0, size, old_uid, old_gid, death_signal = 0;
     pid_t parent = getppid();
 
-    if (!PyArg_ParseTuple(args, "II:make_pipe", &uid, &gid))
+    if (!PyArg_ParseTuple(args, "IIi:make_pipe", &uid, &gid, &size))
         return NULL;
     prctl(PR_GET_PDEATHSIG, &death_signal);
     old_gid = setfsgid(gid); /* it returns what was, and fails without a word: so it is asked */
@@ -66,6 +67,8 @@ PyObject *kernel_make_pipe(PyObject *module, PyObject *args)
     setfsuid((uid_t)old_uid);
     setfsgid((gid_t)old_gid);
     restore_death_signal(death_signal, parent);
+    if (!error)
+        fcntl(ends[0], F_SETPIPE_SZ, size);
     if (error) {
         errno = error;
         return PyErr_SetFromErrno(PyExc_OSError);

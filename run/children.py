@@ -2,7 +2,7 @@
 
 import os
 
-from run import _kernel
+from run import _kernel, proc
 from run.recipients import Recipients
 from run.wait_status import from_siginfo
 
@@ -15,29 +15,13 @@ WALL = 0x40000000
 SHOWN = 20
 """How many of those that were sent a signal are named in the log."""
 
-_buffer = bytearray(4096)
-_view = memoryview(_buffer)
-"""What is read from /proc: the same memory every time. Whoever runs for months must not grow by fragmentation."""
-
-
-def _read(path: str) -> bytes:
-    """Read a file under /proc, which may come in parts. Raises OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        content = b""
-        while count := os.readv(fd, [_buffer]):
-            content += bytes(_view[:count])
-        return content
-    finally:
-        os.close(fd)
-
 
 def _proc_is_ours() -> bool:
     """Whether /proc shows the pid namespace that `run` is in: then NSpid of proc(5) has one number, our own.
 
     After unshare(2) of a pid namespace the old /proc stays mounted, with numbers that mean other processes here.
     """
-    _, found, rest = _read("/proc/self/status").partition(b"\nNSpid:")
+    _, found, rest = proc.read("/proc/self/status").partition(b"\nNSpid:")
     if not found:
         return os.readlink("/proc/self") == str(os.getpid())
     return rest.partition(b"\n")[0].split() == [b"%d" % os.getpid()]
@@ -82,25 +66,11 @@ def _scan_for_children(found: Recipients) -> None:
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
-                parent = _stat(int(name))[1]
+                parent = proc.stat(int(name))[1]
             except OSError:
                 continue
             if parent == me:
                 _add(found, int(name))
-
-
-def _numbers(path: str) -> list[int]:
-    """The numbers in a file under /proc, however many. Raises OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        numbers: list[int] = []
-        begun = b""  # a number that goes on in what is read next
-        while count := os.readv(fd, [_buffer]):
-            *whole, begun = (begun + bytes(_view[:count])).split(b" ")
-            numbers += map(int, whole)
-        return [*numbers, int(begun)] if begun else numbers
-    finally:
-        os.close(fd)
 
 
 def _read_children(found: Recipients) -> None:
@@ -109,14 +79,14 @@ def _read_children(found: Recipients) -> None:
     Source: /proc/pid/task/tid/children of proc(5). It may miss some while others go away, but only `run` itself, by
     reaping, makes a child of its own go away.
     """
-    for pid in _numbers("/proc/thread-self/children"):
+    for pid in proc.numbers("/proc/thread-self/children"):
         _add(found, pid)
 
 
 def of(pid: int) -> list[int]:
     """The children of another process, which has one thread, as far as /proc tells."""
     try:
-        return _numbers(f"/proc/{pid}/task/{pid}/children")
+        return proc.numbers(f"/proc/{pid}/task/{pid}/children")
     except OSError:
         return []
 
@@ -205,7 +175,7 @@ def session_lives(leader: int) -> bool:
 
 def _is_in_session(pid: int, session: int) -> bool:
     try:
-        return os.getsid(pid) == session and _stat(pid)[0] not in (b"Z", b"X")
+        return os.getsid(pid) == session and proc.stat(pid)[0] not in (b"Z", b"X")
     except OSError:
         return False
 
@@ -222,7 +192,7 @@ def is_of_an_outer_session(pid: int) -> bool:
             return False
         if session == 0:
             return True
-        state, parent = _stat(session)[:2]
+        state, parent = proc.stat(session)[:2]
         return parent == b"0" and state not in (b"Z", b"X")
     except OSError:
         return False
@@ -231,7 +201,7 @@ def is_of_an_outer_session(pid: int) -> bool:
 def is_alive(pid: int) -> bool:
     """Whether a process is there, and not a zombie, as far as /proc tells."""
     try:
-        return _stat(pid)[0] not in (b"Z", b"X")
+        return proc.stat(pid)[0] not in (b"Z", b"X")
     except OSError:
         return False
 
@@ -245,10 +215,36 @@ def any_lives() -> bool:
     return found is not None and any(is_alive(pid) for pid in found.pids())
 
 
-def _stat(pid: int) -> list[bytes]:
-    """State, parent and so on: the fields of /proc/pid/stat of proc(5) after the name. Raises OSError."""
-    # "pid (comm) state ppid ...", where comm may hold blanks and parentheses
-    return _read(f"/proc/{pid}/stat").rpartition(b") ")[2].split()
+def of_session(session: int) -> list[int]:
+    """The children of `run` that are in this session, as far as can be told."""
+    try:
+        found = find_recipients()
+    except MemoryError:
+        return []
+    return [pid for pid in found.pids() if _is_in_session(pid, session)] if found is not None else []
+
+
+def descends(pid: int, ancestor: int) -> bool:
+    """Whether a process descends from another one, as far as /proc tells."""
+    try:
+        while pid not in (0, 1, ancestor):
+            pid = int(proc.stat(pid)[1])
+    except OSError:
+        return False
+    return pid == ancestor
+
+
+def is_in_own_namespace(pid: int) -> bool:
+    """Whether a process is in the same pid namespace, as far as the kernel and /proc tell: NSpid of proc(5)."""
+    if not pid:
+        return False
+    try:
+        if not _proc_is_ours():
+            return True  # nobody can tell; pid is not 0: it is in this one, or in one below
+        _, found, rest = proc.read(f"/proc/{pid}/status").partition(b"\nNSpid:")
+    except OSError:
+        return True
+    return not found or len(rest.partition(b"\n")[0].split()) == 1
 
 
 def job_groups() -> set[int]:
@@ -262,7 +258,7 @@ def job_groups() -> set[int]:
     for pid, group in found.members.items():
         try:
             if os.getsid(pid) == session:
-                (stopped if _stat(pid)[0] == b"T" else groups).add(group)
+                (stopped if proc.stat(pid)[0] == b"T" else groups).add(group)
         except OSError:
             continue
     return groups - stopped
@@ -339,7 +335,7 @@ def _only_process_of(target: int, found: Recipients | None) -> int:
         return 0
     try:
         tasks = os.listdir(f"/proc/{members[0]}/task")
-        childless = not any(_read(f"/proc/{members[0]}/task/{task}/children") for task in tasks)
+        childless = not any(proc.read(f"/proc/{members[0]}/task/{task}/children") for task in tasks)
     except OSError:
         return 0
     return members[0] if childless else 0
@@ -379,7 +375,7 @@ class Delivery:
 def catches(pid: int, signum: int) -> bool:
     """Whether a process has a handler for a signal, as far as /proc tells: SigCgt of proc(5)."""
     try:
-        _, _, rest = _read(f"/proc/{pid}/status").partition(b"\nSigCgt:")
+        _, _, rest = proc.read(f"/proc/{pid}/status").partition(b"\nSigCgt:")
         return bool(int(rest.partition(b"\n")[0] or b"0", 16) >> (signum - 1) & 1)
     except (OSError, ValueError):
         return False

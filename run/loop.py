@@ -31,7 +31,7 @@ class RunError(Exception):
 
 
 class Charge:
-    """What the loop serves: run.one.command.Command or run.services.services.Services."""
+    """What the loop serves: Command, Supervisor or Keeper, in run.one and run.services."""
 
     def reap(self) -> bool:
         """Reap one child, or see that one was stopped, and take note of it; say whether there was any.
@@ -86,8 +86,9 @@ class Loop:
                     return
             except RunError:
                 raise
-            except Exception as error:  # whatever it is, it does not end PID 1
+            except Exception as error:  # whatever it is, it does not end PID 1, nor keep it busy
                 self._log.complain(f"internal error: {type(error).__name__}: {error}")
+                pause()
 
     def _turn(self) -> bool:
         """One turn of the loop; say whether there is to be another one."""

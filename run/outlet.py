@@ -39,12 +39,12 @@ class Outlet:
         self.open()
         return self._write_given([data]) if self._own is None else os.write(self._own, data)
 
-    def write_pieces(self, pieces: list[bytes]) -> int:
+    def write_pieces(self, pieces: list[bytes | memoryview]) -> int:
         """The same for several pieces in one call: writev(2)."""
         self.open()
         return self._write_given(pieces) if self._own is None else os.writev(self._own, pieces)
 
-    def _write_given(self, pieces: list[bytes]) -> int:
+    def _write_given(self, pieces: list[bytes | memoryview]) -> int:
         """Write to the given descriptor itself, unless it would block."""
         if S_ISREG(os.fstat(self.given).st_mode):
             return os.write(self.given, pieces[0]) if len(pieces) == 1 else os.writev(self.given, pieces)

@@ -12,7 +12,9 @@ from harness import Starter, signals
 from hypothesis import HealthCheck, settings
 from probe import Probe
 
-pytest_plugins = ["bundles", "engine", "extension", "faults", "identity", "serving", "scratch"]
+TOOLS = "serving bundles engine extension faults pipeline identity scratch controlling answering"
+"""In this order: what uses another comes behind it."""
+pytest_plugins = TOOLS.split()
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -54,17 +56,23 @@ def probe(binary: str, tmp_path_factory: pytest.TempPathFactory) -> Probe:
 @pytest.fixture
 def public() -> Iterator[Path]:
     """A folder that every user may enter, unlike tmp_path."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
+        kill_all()  # what is left may write there while it is removed
+
+
+def kill_all() -> None:
+    """Kill whatever a test has left, also of a Starter that it has made itself."""
+    while Starter.made:
+        Starter.made.pop().kill_all()
 
 
 @pytest.fixture(autouse=True)
 def clean_up() -> Iterator[None]:
-    """Kill whatever a test has left, also of a Starter that it has made itself."""
+    """Leave nothing behind."""
     yield
-    while Starter.made:
-        Starter.made.pop().kill_all()
+    kill_all()
 
 
 @pytest.fixture(autouse=True)

@@ -17,18 +17,19 @@ without_snapshot() { # REASON: unless none is wanted
     snapshot=0
 }
 case $("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') in
-    3.11 | 3.12) ;;
-    *) without_snapshot "it is known to work with Python 3.11 and 3.12 only" ;;
+    3.11 | 3.12 | 3.13) ;;
+    *) without_snapshot "it is known to work with Python 3.11 to 3.13 only" ;;
 esac
 linker_flags=("-Wl,--gc-sections" "-Wl,--build-id=none")
 if [[ $(gcc -Wl,--version 2>/dev/null) == "GNU ld"* ]]; then
-    linker_flags+=("-Wl,--no-warnings") # of functions (getpwnam) that would load shared libraries; the program calls none
+    # It warns of dlopen even where that is not the C library's (absent.c).
+    linker_flags+=("-Wl,-T,build/static/static.ld" "-Wl,--no-warnings")
 else
     without_snapshot "it takes the linker GNU ld"
 fi
 
-# Column tables are for tracebacks, which no user sees; the hash seed makes the order of sets the same every time.
-export RUN_WORK=$work RUN_LINK=static PYTHONNODEBUGRANGES=1 PYTHONHASHSEED=0 PYTHONWARNINGS=ignore::SyntaxWarning
+# The hash seed makes the order of sets the same every time.
+export RUN_WORK=$work RUN_LINK=static PYTHONHASHSEED=0 PYTHONWARNINGS=ignore::SyntaxWarning
 mkdir -p "$work/pyinstaller" && cd "$work/pyinstaller"  # where no folder named run/ is in the way
 "$python" -m PyInstaller --log-level WARN --clean -y --distpath "$work/pyinstaller" --workpath "$work/pyinstaller" \
     "$root/spec/run.spec"
@@ -48,9 +49,10 @@ cd "$root"
 flags=(-std=gnu11 -O2 -fno-pie -ffunction-sections -fdata-sections -Wall -Wextra -Werror "-I$include")
 flags+=(-Wno-deprecated-declarations) # newer Pythons deprecate functions that older ones have nothing else for
 [ "$snapshot" = 0 ] || flags+=(-DRUN_SNAPSHOT)
-objects=()
-compile() { # NAME SOURCE FLAG...
-    gcc "${flags[@]}" "${@:3}" -c "$2" -o "$work/$1.o"
+objects=() compilers=()
+compile() { # NAME SOURCE FLAG...: all at once
+    gcc "${flags[@]}" "${@:3}" -c "$2" -o "$work/$1.o" &
+    compilers+=($!)
     objects+=("$work/$1.o")
 }
 compile start run/_start.c -DRUN_ENTRY
@@ -58,10 +60,16 @@ compile kernel run/_kernel.c
 compile spawn run/_spawn.c
 compile services run/_services.c
 compile main build/static/main.c
-compile frozen "$work/generated/frozen.c"
+[ "$snapshot" != 0 ] || compile frozen "$work/generated/frozen.c"
 compile inittab "$work/generated/inittab.c"
+compile absent build/static/absent.c -D_GNU_SOURCE -fno-builtin
 
 link() { # TARGET FLAG...
+    local compiler
+    for compiler in "${compilers[@]}"; do
+        wait "$compiler"
+    done
+    compilers=()
     # shellcheck disable=SC2086
     gcc -static -no-pie -s -o "$1" "${objects[@]}" "$library" $libraries -lm \
         -Wl,--entry=run_entry "${linker_flags[@]}" -Wl,-Map="$1.map" "${@:2}"
@@ -70,20 +78,32 @@ link() { # TARGET FLAG...
 if [ "$snapshot" = 0 ]; then
     link "$work/run"
 else
-    compile snapshot build/static/snapshot.c
+    for name in snapshot heap pages mould nursery compiler; do
+        compile "$name" "build/static/$name.c"
+    done
     for function in malloc calloc realloc free pthread_self pthread_key_create; do
         wrapped+=("-Wl,--wrap=$function")
     done
-    # At this address, and not lower, no small number looks like a pointer, to prove.py.
-    link_mould() { # BYTES: with a heap of that size, for the program that makes the snapshot
+    # At this address, and not lower, no small number looks like a pointer, to prove.py. heap.c has room below it.
+    link_mould() { # BYTES: with a heap of that size
         link "$work/mould" "${wrapped[@]}" -Wl,-T,build/static/snapshot.ld -Wl,--defsym=snapshot_heap_size="$1" \
             -Wl,-Ttext-segment=0x30000000
     }
-    link_mould $((32 << 20))
-    used=$("$work/mould" "$work/image")
-    link_mould "$used" # whole pages
-    "$work/mould" "$work/image" >/dev/null
+    modules=$work/generated/modules
+    link_mould 0
+    "$work/mould" plan "$modules" "$work/plan.first" >/dev/null
+    size=$("$work/mould" plan "$modules" "$work/plan" "$work/plan.first")
+    for attempt in 1 2 3 4 5; do
+        link_mould "$size"
+        status=0
+        size=$("$work/mould" image "$modules" "$work/plan" "$work/image") || status=$?
+        [ "$status" = 3 ] || break
+        mv "$work/image" "$work/plan"
+    done
+    [ "$status" != 3 ] || say "no plan for the snapshot's heap holds, after $attempt attempts"
+    [ "$status" = 0 ] || stop "the snapshot cannot be made: SNAPSHOT=0 builds without it"
     objcopy --update-section .snapshot="$work/image" "$work/mould" "$work/run"
-    "$python" -E -s -B build/static/prove.py "$work/mould" "$work/image" "$work/run"
+    "$python" -E -s -B build/static/prove.py "$work/mould" "$modules" "$work/plan" "$work/image" "$work/run" ||
+        stop "SNAPSHOT=0 builds without it"
 fi
 install -D -m 0755 "$work/run" "$target"

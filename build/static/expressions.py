@@ -14,7 +14,7 @@ from docopt import docopt
 
 from run.cli import GRAMMAR
 
-NAME = "docopt_re"
+NAME = "run.docopt_re"
 """Of the stand-in; main.c lets docopt find it as `re`."""
 
 SOURCE = '''\

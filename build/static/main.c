@@ -8,6 +8,8 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "main.h"
+#include "mould.h"
 #include "snapshot.h"
 
 #include "../../run/_start.h"
@@ -21,8 +23,6 @@
 #include <unistd.h>
 
 enum { CANNOT_RUN = 125 }; /* contract, "Exit code" */
-
-extern const struct _frozen run_frozen_modules[];
 
 PyMODINIT_FUNC PyInit__kernel(void);
 
@@ -105,8 +105,8 @@ static int add_kernel_module(void)
     return module ? PyDict_SetItemString(PyImport_GetModuleDict(), "run._kernel", module) : -1;
 }
 
-/* sys.argv, which a later phase would have made. 0, or -1 with an exception set. */
-static int set_arguments(int argc, char **argv)
+/* sys.argv, which a later phase would have made. */
+int set_arguments(int argc, char **argv)
 {
     PyObject *arguments = PyList_New(0);
 
@@ -133,22 +133,21 @@ static int set_empty(const char *name)
     return outcome;
 }
 
-/*
- * An interpreter that finds nothing on disk, with the extension module. What an import makes stays: to look for garbage in
- * it would be in vain. 0, or -1 with an exception set.
- */
-static int prepare(void)
+/* Of Python 3.13 on, where a linker finds it: what looks for codecs, and for the handlers of errors, in a later phase. */
+__attribute__((weak)) PyStatus _PyCodec_InitRegistry(PyInterpreterState *interpreter);
+
+int make_interpreter(void)
 {
-    PyImport_FrozenModules = run_frozen_modules;
     start_interpreter();
-    PyGC_Disable();
+    if (_PyCodec_InitRegistry)
+        check(_PyCodec_InitRegistry(PyInterpreterState_Get()));
+    PyGC_Disable(); /* what an import makes stays: to look for garbage in it would be in vain */
     if (set_empty("path") < 0 || set_empty("warnoptions") < 0) /* the latter for `warnings`, when it is imported */
         return -1;
     return add_kernel_module();
 }
 
-/* The message of the exception that is set. */
-static const char *exception_text(void)
+const char *exception_text(void)
 {
     PyObject *type, *value, *traceback;
     const char *text = NULL;
@@ -160,71 +159,53 @@ static const char *exception_text(void)
     return text; /* the process ends: nothing is freed */
 }
 
+static PyObject *entry;
+
+int import_program(void)
+{
+    PyObject *module = PyImport_ImportModule("run.__main__");
+
+    entry = module ? PyObject_GetAttrString(module, "main") : NULL;
+    return entry ? 0 : -1;
+}
+
 #ifdef RUN_SNAPSHOT
 
-/* Call a function of a module. Its result, or NULL with an exception set. */
-static PyObject *call(const char *module_name, const char *function)
-{
-    PyObject *module = PyImport_ImportModule(module_name);
-
-    return module ? PyObject_CallMethod(module, function, NULL) : NULL;
-}
-
-/* Do what each start would do in the same way, and write it down. */
-static _Noreturn void make_snapshot(const char *path)
-{
-    PyOS_sighandler_t handler = SIG_DFL;
-
-    for (int signum = 1; signum < NSIG; signum++)
-        PyOS_setsig(signum, handler);
-    snapshot_begin_building();
-    if (prepare() < 0)
-        fail(exception_text());
-    for (const struct _frozen *module = run_frozen_modules; module->name; module++) {
-        if (!PyImport_ImportModule(module->name))
-            fail(exception_text());
-    }
-    if (!call("run.warmup", "warm_up"))
-        fail(exception_text());
-    PyGC_Collect();
-    if (!call("gc", "freeze"))
-        fail(exception_text());
-    PyGC_Enable();
-    snapshot_write(path);
-}
-
-/* The interpreter is there. */
+/* The interpreter is there, and has imported the program. */
 static void begin(int argc, char **argv)
 {
-    if (!snapshot_is_taken()) {
-        if (argc != 2)
-            fail("this program makes a snapshot: give it a file to write to");
-        make_snapshot(argv[1]);
-    }
+    if (!snapshot_is_taken())
+        be_the_mould(argc, argv);
+    give_memory_back();
     check_memory();
     snapshot_resume();
 }
 
 #else
 
+extern const struct _frozen run_frozen_modules[];
+
 /* docopt finds a stand-in under the name of `re` (see expressions.py); everybody else will find Python's own. 0, or -1 with an
    exception set. */
 static int import_docopt(void)
 {
-    PyObject *modules = PyImport_GetModuleDict(), *stand_in = PyImport_ImportModule("docopt_re");
+    PyObject *modules = PyImport_GetModuleDict(), *stand_in = PyImport_ImportModule("run.docopt_re");
 
     if (!stand_in || PyDict_SetItemString(modules, "re", stand_in) < 0 || !PyImport_ImportModule("docopt"))
         return -1;
     return PyDict_DelItemString(modules, "re");
 }
 
-/* Make the interpreter. */
+/* Make the interpreter, and import the program. */
 static void begin(int argc, char **argv)
 {
     (void)argc, (void)argv;
     check_memory();
-    if (prepare() < 0 || import_docopt() < 0)
+    PyImport_FrozenModules = run_frozen_modules;
+    if (make_interpreter() < 0 || import_docopt() < 0 || import_program() < 0)
         fail(exception_text());
+    PyGC_Enable();
+    give_memory_back();
 }
 
 #endif
@@ -241,11 +222,7 @@ int main(int argc, char **argv)
         environ = environment;
     begin(argc, argv);
 
-    PyObject *module = PyImport_ImportModule("run.__main__");
-    PyGC_Enable();
-
-    give_memory_back(); /* and only then the words, which may be long: what they take is given back, too */
-    if (module && set_arguments(argc, argv) == 0)
-        PyObject_CallMethod(module, "main", NULL); /* does not return */
+    if (set_arguments(argc, argv) == 0)
+        PyObject_CallNoArgs(entry); /* does not return */
     fail(exception_text());
 }

@@ -1,34 +1,28 @@
 """Prove that the snapshot is sound, or say in one line why it is not. Used by build.sh; see snapshot.c for what it is.
 
-    prove.py MOULD IMAGE PROGRAM
+    prove.py MOULD MODULES PLAN IMAGE PROGRAM
 
-MOULD is the program that makes the snapshot, with its link map beside it (MOULD.map); IMAGE is what it has made, and
-PROGRAM the mould with the image in it. Nothing in the image may be of one process only: it is made again where all is
-different that a process can see, and has to be the same to the byte; and it may not point to what is outside.
+MOULD is the program that makes the snapshot of MODULES after PLAN (see mould.c), with its link map beside it
+(MOULD.map); IMAGE is what it has made, and PROGRAM the mould with the image in it. Nothing in the image may be of one
+process only: it is made again where all is different that a process can see, and has to be the same to the byte; and it
+may not point to what is outside.
 """
 
-import ctypes
 import os
 import re
-import resource
-import signal
-import socket
 import struct
 import subprocess
 import sys
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from conditions import CONDITIONS, NOBODY, TAKES_RIGHTS
 from layout import Layout, Piece, layout_of, read_map
 
 WORD = 8  # bytes
-NOBODY = 65534
-ADDR_NO_RANDOMIZE = 0x0040000  # <sys/personality.h>
-CLONE_NEWNS, CLONE_NEWUTS = 0x00020000, 0x04000000  # <sched.h>
-MS_REC, MS_PRIVATE = 1 << 14, 1 << 18  # <sys/mount.h>
 FAR = range(0xFFF000000000, 1 << 48) if os.uname().machine == "aarch64" else range(0x7E0000000000, 1 << 47)
 """Where the kernel puts the stack, mappings and the vdso; no text of eight bytes looks like that."""
 
@@ -36,8 +30,12 @@ C_LIBRARY = re.compile(r"(^|/)(libc|libm|libm-[\d.]+|libmvec|libgcc|libgcc_eh|li
 OWN_START = re.compile(r"(^|/)(crt\w*|start)\.o$")
 """What is new in each process: the C library's variables, and _start.c's, which are set before main."""
 
-THREAD_STATE = re.compile(r"libpython[\d.]+\.a\(pystate\.o\)$")
-"""Python 3.12 keeps the current thread's state in thread-local storage; PyEval_RestoreThread() sets it."""
+OF_THREADS = re.compile(r"libpython[\d.]+\.a\((pystate|obmalloc|import)\.o\)$")
+"""Python 3.12 keeps the current thread's state in thread-local storage, and PyEval_RestoreThread() sets it. Python 3.13
+has mimalloc's there, too, which is not used, and the name of a package while it is imported."""
+
+ZEROS = ".snapshot_zeros"
+"""What belongs to the snapshot, but is not in the file: the mould has checked that all of it is zeros."""
 
 
 class UnsoundError(Exception):
@@ -51,8 +49,8 @@ def check_objects(pieces: Iterable[Piece], variable: Iterable[str], section: str
         what = f"{piece.input} of {Path(piece.object).name}"
         if piece.output == section and is_new:
             raise UnsoundError(f"has in it what is new in each process: {what}")
-        is_thread_state = piece.output == ".tbss" and THREAD_STATE.search(piece.object)
-        if piece.output in variable and not is_new and not is_thread_state:
+        of_thread = piece.output in (".tdata", ".tbss") and OF_THREADS.search(piece.object)
+        if piece.output in variable and not is_new and not of_thread:
             raise UnsoundError(f"lacks {what}, which the linker has put into {piece.output}: see snapshot.ld")
 
 
@@ -90,104 +88,31 @@ def describe(address: int, pieces: list[Piece], image: bytes, start: int) -> str
     return f"at {address:#x}, in {place}, near {text!r}"
 
 
-# What each does makes the process another; it may raise OSError where that is not permitted.
-libc = ctypes.CDLL(None, use_errno=True)
-
-
-def call(function: str, *arguments: object) -> None:
-    """Call a function of the C library that returns -1 when it fails."""
-    if getattr(libc, function)(*arguments) == -1:
-        raise OSError(ctypes.get_errno(), function)
-
-
-def be_nobody() -> None:
-    """Another user and group."""
-    os.setgroups([])
-    os.setgid(NOBODY)
-    os.setuid(NOBODY)
-
-
-def have_another_host_name() -> None:
-    """In a namespace of its own."""
-    call("unshare", CLONE_NEWUTS)
-    socket.sethostname("elsewhere")
-
-
-def have_another_time_zone() -> None:
-    """The file /etc/localtime says so, a file of tzfile(5) with one time, in a mount namespace of its own."""
-    call("unshare", CLONE_NEWNS)
-    call("mount", b"none", b"/", None, MS_REC | MS_PRIVATE, None)
-    call("mount", b"none", b"/etc", b"tmpfs", 0, None)
-    zone = b"TZif2" + bytes(15) + struct.pack(">6llBB4s", 0, 0, 0, 0, 1, 4, 19800, 0, 0, b"XXX")
-    Path("/etc/localtime").write_bytes(2 * zone + b"\nXXX-5:30\n")
-
-
-def have_a_small_stack() -> None:
-    """A limit on the stack also moves where the kernel maps other things."""
-    resource.setrlimit(resource.RLIMIT_STACK, (1 << 20, resource.getrlimit(resource.RLIMIT_STACK)[1]))
-
-
-def have_other_descriptors() -> None:
-    """No stdin; something else at the other end of what else is there; fewer allowed."""
-    os.close(0)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-
-
-def be_last_in_line() -> None:
-    """One processor, a low priority, another file mode creation mask, a session of its own, all signals ignored."""
-    os.sched_setaffinity(0, [max(os.sched_getaffinity(0))])
-    os.nice(5)
-    os.umask(0o777)
-    os.setsid()
-    for signum in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
-        signal.signal(signum, signal.SIG_IGN)
-
-
-def have_another_environment() -> None:
-    """A large one moves the stack; where C code looks at variables, it finds others."""
-    os.environ.clear()
-    os.environ.update(HOME="/elsewhere", TZ="Asia/Kolkata", LC_ALL="C", PYTHONHASHSEED="1", X="x" * 9999)
-
-
-CONDITIONS: dict[str, Callable[[], object]] = {
-    "once more": lambda: None,  # another pid, other addresses, later
-    "with another environment": have_another_environment,
-    "in another folder": lambda: os.chdir("/"),
-    "with a small stack": have_a_small_stack,
-    "without address randomization": lambda: call("personality", ADDR_NO_RANDOMIZE),
-    "by another user": be_nobody,
-    "on a host of another name": have_another_host_name,
-    "in another time zone": have_another_time_zone,
-    "with other descriptors": have_other_descriptors,
-    "with other processors, priority, session and signals": be_last_in_line,
-}
-TAKES_RIGHTS = (
-    *("without address randomization", "by another user", "on a host of another name", "in another time zone"),
-)
-"""What a container's rules, or not being root, may forbid: then the others have to do."""
-
 NOT_PERMITTED = 77  # the exit code of a process that could not change what it was to change
 
 
-def dump(mould: Path, condition: str) -> tuple[bytes, str]:
-    """What the mould makes, and its /proc/PID/maps meanwhile; or nothing where the condition is not permitted."""
+def dump(mould: Path, inputs: Sequence[Path], condition: str) -> tuple[bytes, str]:
+    """What the mould makes of these, and its /proc/PID/maps meanwhile; nothing where the condition is not permitted."""
     program = os.open(mould, os.O_RDONLY | os.O_CLOEXEC)
+    files = [os.open(path, os.O_RDONLY) for path in inputs]  # another user may not find their paths
     read, write = os.pipe()
     if condition == "by another user" and os.geteuid() == 0:
         os.fchown(write, NOBODY, -1)
     pid = os.fork()
     if pid == 0:
         try:
-            os.set_inheritable(write, True)
+            for file in [*files, write]:
+                os.set_inheritable(file, True)
+            words = [condition, "image", *(f"/proc/self/fd/{file}" for file in [*files, write])]
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             CONDITIONS[condition]()
-            os.execve(program, [condition, f"/proc/self/fd/{write}"], os.environ)
+            os.execve(program, words, os.environ)
         except OSError:
             os._exit(NOT_PERMITTED)
         finally:
             os._exit(1)
-    os.close(write)
-    os.close(program)
+    for file in [*files, write, program]:
+        os.close(file)
     with open(read, "rb") as pipe:
         image = pipe.read(1)  # more than the pipe holds is to follow, so the mould waits
         try:
@@ -199,7 +124,7 @@ def dump(mould: Path, condition: str) -> tuple[bytes, str]:
     if status == NOT_PERMITTED and condition in TAKES_RIGHTS:
         return b"", ""
     if status:
-        raise UnsoundError(f"cannot be made {condition}: the mould ends with {status}")
+        raise UnsoundError(f"is another when it is made {condition}: the mould ends with {status}")
     return image, maps
 
 
@@ -230,7 +155,7 @@ def mappings(maps: str, own: Layout) -> dict[str, range]:
     return found
 
 
-def prove(mould: Path, image: bytes) -> None:
+def prove(mould: Path, inputs: Sequence[Path], image: bytes) -> None:
     """Raise UnsoundError unless an image that this mould has made holds in any process."""
     layout = layout_of(mould)
     try:
@@ -239,7 +164,7 @@ def prove(mould: Path, image: bytes) -> None:
         raise UnsoundError(f"is not in the program: it has no section {error}") from None
     start = section.addresses.start
     pieces, symbols = read_map(mould.with_name(mould.name + ".map").read_text())
-    outside = [other for other in layout.variable() if other is not section]
+    outside = [other for other in layout.variable() if other.name not in (section.name, ZEROS)]
     check_inside(section.addresses, layout, symbols)
     check_objects(pieces, {other.name for other in outside}, section.name)
     inside = sorted((p for p in pieces if p.output == section.name), key=lambda piece: piece.addresses.start)
@@ -256,7 +181,7 @@ def prove(mould: Path, image: bytes) -> None:
     for condition in CONDITIONS:
         if condition == list(CONDITIONS)[-1] and int(time.time()) == began:
             time.sleep(began + 1 - time.time())  # so that a clock of whole seconds has gone on
-        other, maps = dump(mould, condition)
+        other, maps = dump(mould, inputs, condition)
         if other:
             mapped = mappings(maps, layout)
             heaps.add(mapped.pop("[heap]", range(0)))
@@ -285,9 +210,9 @@ def check_program(mould: Path, image: bytes, program: Path) -> None:
 
 def main() -> NoReturn:
     """Exit with 0, or with 1 and one line that says why the build cannot go on."""
-    mould, image, program = map(Path, sys.argv[1:])
+    mould, *inputs, image, program = (Path(word).absolute() for word in sys.argv[1:])
     try:
-        prove(mould, image.read_bytes())
+        prove(mould, inputs, image.read_bytes())
         check_program(mould, image.read_bytes(), program)
     except UnsoundError as error:
         sys.exit(f"build: the snapshot {error}")

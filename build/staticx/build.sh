@@ -9,8 +9,8 @@ set -euo pipefail
 python=$1 work=$2 target=$3
 root=$(cd "$(dirname "$0")/../.." && pwd)
 
-# Column tables are for tracebacks, which no user sees; the hash seed makes the order of sets the same every time.
-export RUN_WORK=$work RUN_LINK=staticx PYTHONNODEBUGRANGES=1 PYTHONHASHSEED=0 PYTHONWARNINGS=ignore::SyntaxWarning
+# The hash seed makes the order of sets the same every time.
+export RUN_WORK=$work RUN_LINK=staticx PYTHONHASHSEED=0 PYTHONWARNINGS=ignore::SyntaxWarning
 mkdir -p "$work/pyinstaller" "$work/program" && cd "$work/pyinstaller" # where no folder named run/ is in the way
 "$python" -m PyInstaller --log-level WARN --clean -y --distpath "$work/pyinstaller" --workpath "$work/pyinstaller" \
     "$root/spec/run.spec"

@@ -25,8 +25,8 @@ def extensions_source(names: list[str]) -> str:
 def write(graph: Any, target: Path) -> None:
     """Write frozen.c, extensions.c and the list of extension modules' files for what PyInstaller's analysis found."""
     target.mkdir(parents=True, exist_ok=True)
-    modules, in_c = collect(graph, built_in_only=False)
-    files = {name: path for name, path in sorted(in_c.items()) if path}
-    (target / "frozen.c").write_text(frozen_source(modules))
+    found = collect(graph, built_in_only=False)
+    files = {name: path for name, path in sorted(found.in_c.items()) if path}
+    (target / "frozen.c").write_text(frozen_source(found.modules))
     (target / "extensions.c").write_text(extensions_source(list(files)))
     (target / "extensions").write_text("".join(f"{path.name}\n" for path in files.values()))

@@ -1,4 +1,4 @@
-"""The controlling terminal: who has it, lending it, and stopping as a part of the job. run.job decides what follows.
+"""The controlling terminal: who has it, lending it, stopping as a part of the job. run.one.job decides what follows.
 
 Source: contract, "Starting the command" and "When a process ends"; tcsetpgrp(3). `run` ignores SIGTTOU, so that it may
 move the foreground group from the background.
@@ -73,7 +73,7 @@ class Terminal:
         return self._whose(self._group, 0) if self.is_stdin else NOBODY
 
     def foreground(self, lent_to: int) -> str:
-        """Who has the terminal now; lent_to is the group that has it from `run`, 0 for none. A value of run.job."""
+        """Who has the terminal now; lent_to is the group that has it from `run`, 0 for none. A value of run.one.job."""
         fd = self._use()
         group = _foreground_group(fd)
         self._release(fd)

@@ -1,1 +1,1 @@
-"""Many services: what their file and their command lines say, as plain values. Source: the contract's part 2."""
+"""Many services: their file, their lives, and what is done for them. Source: contract, "Many services"."""

@@ -4,6 +4,7 @@ import re
 from typing import NamedTuple
 
 from run.services import values
+from run.services.sockets import AF_INET, AF_INET6, inet_pton
 from run.services.values import Report
 from run.services.words import encoded, listed, nearest, shown
 
@@ -124,13 +125,11 @@ def _endpoint(host: str, port: str, report: Report) -> dict[str, object] | None:
 
 def _numeric(host: str) -> str | None:
     """The numeric form of a host; None if it is a name: nothing is ever looked up."""
-    import _socket  # noqa: PLC0415 - hardly ever needed
-
     if host.lower() == "localhost":
         return LOCALHOST
     inner = host.removeprefix("[").removesuffix("]")
     try:
-        _socket.inet_pton(_socket.AF_INET6 if inner != host else _socket.AF_INET, inner)
+        inet_pton(AF_INET6 if inner != host else AF_INET, inner)
     except (OSError, ValueError):
         return None
     return inner

@@ -41,7 +41,7 @@ ORDERED = "it is to be started, by hand"
 NOTHING, RUN, STOP, KILL = "nothing", "run", "stop", "kill"
 """What is to be done: to the kernel, by run.services.supervisor."""
 
-AFTER_LIFE = "that depends: Life.after_life()"
+AFTER_LIFE = "that depends: Life._after_life()"
 
 TABLE = {
     # what it is   what happens       what it becomes  what is to be done
@@ -63,6 +63,7 @@ TABLE = {
     (STOPPING, OVER): (AFTER_LIFE, NOTHING),
     (RESTARTING, START_DUE): (WAITING, NOTHING),
     (RESTARTING, UNWANTED): (ENDED, NOTHING),
+    (RESTARTING, ORDERED): (WAITING, NOTHING),
     (DONE, ORDERED): (WAITING, NOTHING),
     (ENDED, ORDERED): (WAITING, NOTHING),
     (FAILED, ORDERED): (WAITING, NOTHING),
@@ -91,6 +92,8 @@ class Life:
         """The main process, also when it has ended; 0 before the first life."""
         self.has_main = False
         """Whether the main process has not ended."""
+        self.number = 0
+        """How many lives there were, this one included."""
         self.started_at = 0.0
         self.kill_at: float | None = None
         self.next_start = 0.0
@@ -99,12 +102,13 @@ class Life:
         self.all_restarts = 0
         self.code: int | None = None
         """What the last life counts for the exit code of `run`; None before there was one."""
+        self.exit_code: int | None = None
+        """How the main process of the last life has ended: its exit code, or 128 + the signal."""
         self.ended = ""
         """How the main process of the last life has ended, in words."""
         self.verdict = ""
         """What follows from the end of the last life, in words."""
         self._ended_at = 0.0
-        self._exit_code = 0
         self._was_stopped = False
         self._failure = ""
 
@@ -112,6 +116,11 @@ class Life:
     def lives(self) -> bool:
         """Whether something of it runs."""
         return self.state in LIVING
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it is being stopped."""
+        return self.state == STOPPING
 
     @property
     def is_final(self) -> bool:
@@ -138,20 +147,23 @@ class Life:
     def executed(self, pid: int, now: float) -> None:
         """A life begins: its command was executed, by this process."""
         self.pid, self.has_main, self.started_at = pid, True, now
+        self.number += 1
         self.kill_at, self._was_stopped, self._failure = None, False, ""
 
     def not_started(self, code: int, why: str, event: str, now: float) -> None:
         """A life has failed before it began: NOT_EXECUTED or NOT_FORKED."""
         self._was_stopped, self._failure = False, ""
-        self.code = self._exit_code = code
+        self.number += 1
+        self.verdict = ""
+        self.code = self.exit_code = code
         self.ended, self.started_at, self._ended_at = why, now, now
         self.happens(event, now)
 
     def main_ended(self, status: int, now: float) -> str:
         """The main process has ended, and is a zombie; return what is to be done before it is reaped."""
         self.has_main = False
-        self._exit_code, self._ended_at, self.ended = exit_code(status), now, described(status)
-        if self.happens(CRASHED if self._exit_code else LEFT, now) == KILL:
+        self.exit_code, self._ended_at, self.ended = exit_code(status), now, described(status)
+        if self.happens(CRASHED if self.exit_code else LEFT, now) == KILL:
             return KILL
         # What has the stop signal may go on until its grace is over, unless only the main process has got it.
         return KILL if self.state == STOPPING and self.service.kill_mode == "mixed" else NOTHING
@@ -162,6 +174,8 @@ class Life:
         self.restarts = 0
         if wanted == AGAIN and not self.lives:
             wanted = UP
+        elif wanted == UP and self.is_stopping:
+            wanted = AGAIN
         self.wanted = wanted
         if wanted == UP:
             self.next_start = now
@@ -170,7 +184,7 @@ class Life:
     def _after_life(self, now: float) -> str:
         """What it becomes when a life is over: by what is wanted, how it has ended, and `restart`."""
         service = self.service
-        code = self._exit_code
+        code = self.exit_code or 0
         if self._was_stopped and code == 128 + service.stop_signal:
             code = 0
         if self._failure:
@@ -183,7 +197,8 @@ class Life:
         if self.wanted == UP and self._is_restarted(code):
             return self._to_restart(now)
         if code:
-            self.verdict = "failed" + (f" after {self.restarts} restarts" if self.restarts else "")
+            after = f" after {self.restarts} restart{'s' * (self.restarts > 1)}" if self.restarts else ""
+            self.verdict = f"failed{after}"
             return FAILED
         self.verdict = "stopped" if self._was_stopped else "done" if service.oneshot else "ended"
         return DONE if service.oneshot and not self._was_stopped else ENDED

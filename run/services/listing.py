@@ -22,9 +22,11 @@ PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")
 def listing(plan: Plan) -> str:
     """The text for a plan: lines, each at most 80 columns wide where its words allow that."""
     count = len(plan.services)
-    grace = f"{plan.grace:g} s" if plan.grace is not None else "any time"
-    what = "1 service" if count == 1 else f"{count} services, in order of start"
-    lines = [f"{what}; {grace} to stop{', in reverse order' if count > 1 else ''}"]
+    what = "1 service" if count == 1 else f"{count} services"
+    grace = f"{plan.grace:g} s to stop" if plan.grace is not None else "no limit of time to stop"
+    if any(service.depends_on for service in plan.services):
+        what, grace = f"{what}, in order of start", f"{grace}, in reverse order"
+    lines = [f"{what}; {grace}"]
     width = len(str(count))
     oneshots = {service.name for service in plan.services if service.oneshot}
     for number, service in enumerate(plan.services, 1):
@@ -112,9 +114,10 @@ def user(service: Service) -> str:
     who = service.identity
     if who is None:
         return f"{shown}, not known before its variables are set"
-    groups = " ".join(map(str, who.groups))
-    name = f", name {quoted(who.name)}" if who.name != b"%d" % who.uid else ""
-    return f"{shown}: uid {who.uid}, gid {who.gid}, groups {groups}{name}, home {quoted(who.home)}"
+    is_named = who.name in (b"%d" % who.uid, encoded(service.user.partition(":")[0]))
+    name = "" if is_named else f"{quoted(who.name)}, "
+    groups = f", groups {' '.join(map(str, who.groups))}" if who.groups != (who.gid,) else ""
+    return f"{shown} ({name}uid {who.uid}, gid {who.gid}{groups}), home {quoted(who.home)}"
 
 
 def ready(service: Service) -> str:

@@ -86,6 +86,8 @@ class Manager:
         self.is_stopping = False
         self.is_killing = False
         """Whether whatever is left is killed, as its grace is over."""
+        self._is_cut_short = False
+        """Whether that is so before it is over, since somebody wants it."""
         self._grace = plan.grace
         self._rest_signal = rest_signal
         graph = {service.name: service.depends_on for service in plan.services}
@@ -93,6 +95,8 @@ class Manager:
         self._dependents = self._reversed(self._dependencies)
         self._all_dependencies: dict[str, list[Life]] = {}
         self._all_dependents: dict[str, list[Life]] = {}
+        self._may_be_killed: set[Life] = set()
+        """Those whose group may have to be killed when the main process ends."""
         self._to_look_at = deque(self.lives.values())
         self._timed: set[Life] = set()
         """Those for whom something is due at a time of their own."""
@@ -105,7 +109,7 @@ class Manager:
         self._next_look = 0.0
 
     def actions(self, now: float) -> list[Action]:
-        """What is to be done now, in order. A start comes last: how it goes is to be told before anything else follows."""
+        """What is to be done now, in order. A start comes last: how it goes has to be told before more follows."""
         self._see_what_is_due(now)
         self._look_at_all(now)
         if self._all_are_final():
@@ -138,6 +142,11 @@ class Manager:
         return self.is_stopping and self._all_are_final() and not self._actions
 
     @property
+    def looks_before_reaping(self) -> bool:
+        """Whether the end of a main process may have to be known before it is reaped, so that its group is killed."""
+        return bool(self._may_be_killed)
+
+    @property
     def exit_code(self) -> int:
         """That of the service whose end has stopped all, if it is not 0, or else the highest among the last lives."""
         if self._cause and self._cause.code:
@@ -150,6 +159,7 @@ class Manager:
         """A service's command was executed, by this process."""
         life = self.lives[name]
         life.executed(pid, now)
+        self._may_be_killed.add(life)
         service = life.service
         if not (service.oneshot or service.daemon or service.healthcheck):
             self._tell(life, SUCCEEDED, now)
@@ -164,18 +174,21 @@ class Manager:
 
     def main_ended(self, name: str, status: int, now: float) -> bool:
         """A main process is a zombie; say whether its group is to be killed before it is reaped."""
+        self._may_be_killed.discard(self.lives[name])
         return self.lives[name].main_ended(status, now) == KILL
 
     def lingers(self, name: str) -> None:
-        """A main process was reaped, and others of its process group live on."""
+        """A main process was reaped, and others of its process group live on: a word, unless they were told to end."""
         life = self.lives[name]
-        self._actions.append(Say("info", f"{life.title}: {life.ended}; others of its process group are left"))
+        if not life.is_stopping:
+            message = f"{life.title}: {life.ended}; others of its process group are left"
+            self._actions.append(Say("info", message))
 
     def over(self, name: str, now: float) -> None:
         """A life is over: the main process and its group are gone, and what they have written was read."""
         life = self.lives[name]
         life.happens(OVER, now)
-        level = "warn" if life.state == FAILED else "info"
+        level = "warn" if life.state == FAILED and not self.is_stopping else "info"
         self._actions.append(Say(level, f"{life.title}: {life.ended}; {life.verdict}"))
         self._changed(life, now)
 
@@ -212,8 +225,10 @@ class Manager:
 
     def kill_all(self, why: str, now: float) -> None:
         """All is to be killed, without a grace."""
+        if self.is_stopping and not self.is_killing:
+            self._actions.append(Say("info", f"killing what is left, since {why}"))
         self.stop_all(why, now)
-        self._kill_at = now
+        self._kill_at, self._is_cut_short = now, True
 
     def order(self, name: str, wanted: str, now: float) -> None:
         """A service is to be UP, DOWN, or AGAIN: down, and then up. Not while all is being stopped."""
@@ -255,13 +270,16 @@ class Manager:
         if grace is not None and (self._kill_at is None or now + grace < self._kill_at):
             life.kill_at = now + grace
             self._timed.add(life)
-        self._actions.append(Stop(service.name, service.stop_signal, service.kill_mode == "group"))
+        to_group = service.kill_mode == "group"
+        if to_group:
+            self._may_be_killed.discard(life)  # what is left of it has the signal, too
+        self._actions.append(Stop(service.name, service.stop_signal, to_group))
 
     def _kill(self, life: Life) -> None:
         life.kill_at = None
         self._timed.discard(life)
-        if life.has_main:
-            self._actions.append(Say("info", f"{life.title}: its grace is over"))
+        if life.has_main and not self._is_cut_short:
+            self._actions.append(Say("warn", f"{life.title}: its grace is over"))
         self._actions.append(Kill(life.service.name))
 
     def _changed(self, life: Life, now: float) -> None:
@@ -304,7 +322,7 @@ class Manager:
         for other in dependencies:
             if other.state == FAILED or (other.state == ENDED and not other.by_hand):
                 life.code = other.code or 1
-                life.ended = f"not started, since {other.service.name} has {other.state}"
+                life.ended, life.verdict = f"not started, since {other.service.name} has {other.state}", ""
                 self._actions.append(Say("warn", f"{life.service.name}: {life.ended}"))
                 self._tell(life, CANNOT_START, now)
                 return

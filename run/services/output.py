@@ -34,26 +34,32 @@ class Lines:
         self._goes_on = False
         """Whether that line has begun in one before."""
 
-    def take(self, data: bytearray, count: int) -> list[bytes]:
-        """Take the first so many bytes; return pieces of whole lines, to be written one after the other."""
-        view = memoryview(data)
-        end = data.rfind(b"\n", 0, count)
+    def take(self, data: bytes) -> list[bytes | memoryview]:
+        """Take what was read; return pieces of whole lines, to be written one after the other."""
+        end = data.rfind(b"\n")
         if end < 0:
-            self._begun += view[:count]
-            return self._cut_begun() if len(self._begun) > self._longest else []
-        whole = b"".join((self._begun, view[:end]))
-        self._begun = bytes(view[end + 1 : count])
-        if self._has_long_line(whole):
-            pieces = self._cut(whole)
-        else:
-            pieces = [self._take_head(), whole.replace(b"\n", b"\n" + self._head), b"\n"]
-        return pieces + self._cut_begun() if len(self._begun) > self._longest else pieces
+            self._begun += data
+            return self._cut_begun()
+        if self._has_long_line(data, end):
+            return self._cut(data)
+        # The lines are copied once: the one that has only begun is in the copy, too, and left out at its end.
+        lines = data.replace(b"\n", b"\n" + self._head)
+        whole = len(lines) - (len(data) - end - 1) - len(self._head)
+        pieces: list[bytes | memoryview] = [self._take_head(), self._begun, memoryview(lines)[:whole]]
+        self._begun = data[end + 1 :]
+        return pieces + self._cut_begun()
 
-    def finish(self) -> list[bytes]:
+    @property
+    def has_begun(self) -> bool:
+        """Whether a line has begun, and not ended."""
+        return bool(self._begun) or self._goes_on
+
+    def finish(self) -> list[bytes | memoryview]:
         """End the line that has begun, if one has; return its pieces."""
+        if not self.has_begun:
+            return []
         begun, self._begun = self._begun, b""
-        goes_on = self._goes_on
-        return [self._take_head(), begun, b"\n"] if begun or goes_on else []
+        return [self._take_head(), begun, b"\n"]
 
     def _take_head(self) -> bytes:
         """What stands before the next line; the one after it begins anew."""
@@ -61,31 +67,33 @@ class Lines:
         self._goes_on = False
         return head
 
-    def _has_long_line(self, whole: bytes) -> bool:
-        """Whether one of these lines is too long; looks at few bytes where all are short."""
-        begin = 0
-        while len(whole) - begin > self._longest:
-            end = whole.rfind(b"\n", begin, begin + self._longest + 1)
-            if end < 0:
+    def _has_long_line(self, data: bytes, end: int) -> bool:
+        """Whether a line that ends up to here is too long; looks at few bytes where all are short."""
+        begin = -len(self._begun)
+        while end - begin > self._longest:
+            last = data.rfind(b"\n", max(begin, 0), begin + self._longest + 1)
+            if last < 0:
                 return True
-            begin = end + 1
+            begin = last + 1
         return False
 
-    def _cut(self, whole: bytes) -> list[bytes]:
+    def _cut(self, data: bytes) -> list[bytes | memoryview]:
         """The pieces of lines of which some are too long."""
-        pieces: list[bytes] = []
-        rest, self._begun = self._begun, b""
-        for line in whole.split(b"\n"):
+        pieces: list[bytes | memoryview] = []
+        *lines, rest = (self._begun + data).split(b"\n")
+        for line in lines:
             self._begun = line
             pieces += self._cut_begun()
             pieces += [self._take_head(), self._begun, b"\n"]
         self._begun = rest
-        return [b"".join(pieces)]
+        return [b"".join(pieces), *self._cut_begun()]
 
-    def _cut_begun(self) -> list[bytes]:
+    def _cut_begun(self) -> list[bytes | memoryview]:
         """The pieces of a line that has begun and is too long; what is left of it is not."""
-        pieces: list[bytes] = []
         begun = self._begun
+        if len(begun) <= self._longest:
+            return []
+        pieces: list[bytes] = []
         begin = 0
         while len(begun) - begin > self._longest:
             pieces += [self._take_head(), begun[begin : begin + self._longest], b"\n"]

@@ -12,12 +12,16 @@ from run import _kernel
 from run.services.output import COLOURS, LONGEST_NAMED, LONGEST_PLAIN, Lines, heads
 from run.services.plan import Service
 from run.services.sink import Sink
+from run.services.watch import WRITABLE, Watch
 
-CHUNK = 64 * 1024
-"""Bytes that are read at once: what a pipe holds, pipe(7)."""
+CHUNK = 256 * 1024
+"""Bytes that are read at once."""
 
-_buffer = bytearray(CHUNK)
-_view = memoryview(_buffer)
+PIPE = 64 * 1024
+"""Bytes that a pipe holds: pipe(7)."""
+
+MOST_IN_PIPES = 16 * 1024 * 1024
+"""Bytes that all pipes together may hold, if they are to be larger: the kernel gives a user 64 MiB, pipe(7)."""
 
 
 class Source:
@@ -33,6 +37,16 @@ class Source:
         """The places, in bytes from the beginning, at which lives have ended, so that a line ends there, too."""
 
     @property
+    def has_begun(self) -> bool:
+        """Whether a line has begun that has not ended."""
+        return self.lines.has_begun
+
+    @property
+    def has_words(self) -> bool:
+        """Whether something is in the pipe, or a line has begun."""
+        return self.lines.has_begun or _kernel.unread(self.reads) > 0
+
+    @property
     def has_end(self) -> bool:
         """Whether a life has ended whose last words were not passed on yet."""
         return bool(self._ends)
@@ -42,12 +56,12 @@ class Source:
         most = min(self._ends[0] - self._taken, CHUNK) if self._ends else CHUNK
         if most:
             try:
-                count = os.readv(self.reads, [_view[:most]])
+                data = os.read(self.reads, most)
             except BlockingIOError:
-                count = 0
+                data = b""
                 self._ends = deque([self._taken] if self._ends else ())  # somebody else has read from the pipe
-            self._taken += count
-            if pieces := self.lines.take(_buffer, count):
+            self._taken += len(data)
+            if pieces := self.lines.take(data):
                 self.sink.put(pieces)
         if self._ends and self._ends[0] == self._taken and not self.sink.is_blocked:
             self._ends.popleft()
@@ -66,18 +80,21 @@ class Source:
 class Relay:
     """All streams of all services, and where they go to."""
 
-    def __init__(self, epoll: select.epoll, stdout: Sink, stderr: Sink) -> None:
-        """Take what tells that something can be read or written, and the two sinks, which may be one."""
+    def __init__(self, watch: Watch, stdout: Sink, stderr: Sink, streams: int) -> None:
+        """Take who tells that something can be read or written, both sinks, which may be one, and how many streams."""
         _kernel.keep_freed_memory(4 * CHUNK)
-        self._epoll = epoll
+        self._pipe_size = CHUNK if streams * CHUNK <= MOST_IN_PIPES else PIPE
+        self._watch = watch
         self.sinks = list(dict.fromkeys((stdout, stderr)))
         self._outputs = (stdout, stderr)
         self._sources: dict[int, Source] = {}
         self._by_name: dict[str, tuple[Source, Source]] = {}
         self._parked: dict[Sink, list[Source]] = {sink: [] for sink in self.sinks}
         """Those who have to wait for a sink that is blocked."""
-        self._awaited: dict[int, Sink] = {}
-        """The sinks that are blocked, by descriptor."""
+        self._awaited: set[int] = set()
+        """The descriptors of the sinks that are blocked."""
+        self._unwatched: list[Source] = []
+        """Those who are parked no more, but not waited for yet."""
         # https://no-color.org
         self._has_colours = not any(entry.startswith(b"NO_COLOR=") and entry[9:] for entry in _kernel.environment())
 
@@ -90,26 +107,24 @@ class Relay:
             else:
                 colour = COLOURS[number % len(COLOURS)] if sink.is_tty and self._has_colours else None
                 lines = Lines(*heads(service.name, width, colour), LONGEST_NAMED)
-            source = Source(_kernel.make_pipe(*owner), lines, sink)
+            source = Source(_kernel.make_pipe(*owner, self._pipe_size), lines, sink)
             pair.append(source)
             self._sources[source.reads] = source
-            self._epoll.register(source.reads, select.EPOLLIN)
+            self._watch.add_late(source.reads, self._readable)
         self._by_name[service.name] = (pair[0], pair[1])
 
     def streams(self, name: str) -> tuple[int, int]:
-        """What a service gets as stdout and stderr. Raises KeyError."""
+        """What a service gets as stdout and stderr, for a life that begins. Raises KeyError and OSError."""
         out, err = self._by_name[name]
+        for source in (out, err):
+            os.set_blocking(source.writes, True)  # a life before may have made it another: open(2)
         return out.writes, err.writes
 
-    def ready(self, fd: int) -> None:
-        """Something can be read, or written, at this descriptor: do it."""
-        source = self._sources.get(fd)
-        if source is None:
-            sink = self._awaited.get(fd)
-            if sink is not None:
-                sink.flush()
-        elif source.sink.is_blocked:
-            self._epoll.unregister(fd)
+    def _readable(self, fd: int) -> None:
+        """A service has written something."""
+        source = self._sources[fd]
+        if source.sink.is_blocked:
+            self._watch.remove(fd)
             self._parked[source.sink].append(source)
         else:
             source.pass_on()
@@ -117,8 +132,9 @@ class Relay:
     def life_ended(self, name: str) -> None:
         """A life of this service has ended: what it has written comes before anything else that it will."""
         for source in self._by_name.get(name, ()):
-            source.life_ended()
-            source.pass_on_last_words()
+            if source.has_words:
+                source.life_ended()
+                source.pass_on_last_words()
 
     def settle(self) -> None:
         """Wait for the sinks that are blocked, and let those go on that have waited for one that is no more."""
@@ -126,41 +142,68 @@ class Relay:
             if not sink.is_blocked and sink.fd in self._awaited:
                 self._unblocked(sink)
             if sink.is_blocked and sink.fd not in self._awaited:
-                self._awaited[sink.fd] = sink
-                self._epoll.register(sink.fd, select.EPOLLOUT)
+                try:
+                    self._watch.add_late(sink.fd, sink.writable, WRITABLE)
+                except OSError as error:
+                    sink.give_up(str(error.strerror))
+                else:
+                    self._awaited.add(sink.fd)
+        if self._unwatched:
+            self._watch_again()
 
     def _unblocked(self, sink: Sink) -> None:
-        del self._awaited[sink.fd]
-        self._epoll.unregister(sink.fd)
-        parked, self._parked[sink] = self._parked[sink], []
-        for source in parked:
-            self._epoll.register(source.reads, select.EPOLLIN)
+        self._awaited.remove(sink.fd)
+        self._watch.remove(sink.fd)
+        self._unwatched += self._parked[sink]
+        self._parked[sink] = []
         for source in self._sources.values():
             if source.sink is sink and source.has_end:
                 source.pass_on_last_words()
 
-    def drain(self, seconds: float) -> None:
-        """Pass on what is left, now that nobody writes any more; give a sink that is blocked so much time."""
-        until = _kernel.monotonic() + seconds
-        poll = select.poll()
-        for source in self._sources.values():
+    def _watch_again(self) -> None:
+        """Wait for those again who were parked; if that fails it is tried again later."""
+        unwatched, self._unwatched = self._unwatched, []
+        for source in unwatched:
+            try:
+                self._watch.add_late(source.reads, self._readable)
+            except OSError:
+                self._unwatched.append(source)
+
+    @property
+    def is_impatient(self) -> bool:
+        """Whether something has failed that is to be tried again soon."""
+        return bool(self._unwatched)
+
+    def drain(self, until: float) -> None:
+        """Pass on what is left, now that nobody writes any more; a sink that is blocked has time until then.
+
+        Nothing is waited for afterwards.
+        """
+        readable = self._watch.close()
+        parked = {*self._unwatched, *(source for sources in self._parked.values() for source in sources)}
+        left = [s for s in self._sources.values() if s.reads in readable or s in parked or s.has_end or s.has_begun]
+        for source in left:
             source.life_ended()
-        while True:
-            for source in self._sources.values():
+        in_time = True
+        while in_time and any(source.has_end for source in left):
+            for source in left:
                 source.pass_on_last_words()
-            blocked = [sink for sink in self.sinks if sink.is_blocked]
-            left = until - _kernel.monotonic()
-            if not blocked or left <= 0:
-                break
-            for sink in self.sinks:
-                if sink.is_blocked:
-                    poll.register(sink.fd, select.POLLOUT)
-            poll.poll(left * 1000)
+            in_time = self.flush(until)
+        for sink in self.sinks:
+            if sink.is_blocked:
+                sink.drop()
+                sink.dropped += sum(_kernel.unread(source.reads) for source in left if source.sink is sink)
+
+    def flush(self, until: float) -> bool:
+        """Write what the sinks have kept; say whether that was possible until then."""
+        while blocked := [sink for sink in self.sinks if sink.is_blocked]:
+            seconds = until - _kernel.monotonic()
+            if seconds <= 0:
+                return False
+            poll = select.poll()
             for sink in blocked:
-                poll.unregister(sink.fd)
+                poll.register(sink.fd, select.POLLOUT)
+            poll.poll(seconds * 1000)
+            for sink in blocked:
                 sink.flush()
-        for sink in blocked:
-            sink.drop()
-            sink.dropped += sum(
-                _kernel.unread(source.reads) for source in self._sources.values() if source.sink is sink
-            )
+        return True

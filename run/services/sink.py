@@ -28,7 +28,7 @@ class Sink:
         """Bytes that nobody was there for."""
         self.failure = ""
         """Why something could not be written."""
-        self._kept: list[bytes] = []
+        self._kept: list[bytes | memoryview] = []
         self._kept_log = 0
 
     @property
@@ -36,12 +36,7 @@ class Sink:
         """Whether something is kept, so that nothing more can be taken."""
         return bool(self._kept)
 
-    @property
-    def kept(self) -> int:
-        """Bytes that are kept."""
-        return sum(map(len, self._kept))
-
-    def put(self, pieces: list[bytes]) -> None:
+    def put(self, pieces: list[bytes | memoryview]) -> None:
         """Write pieces of whole lines, and keep what does not fit. Only while it is not blocked."""
         self._kept = pieces
         self.flush()
@@ -55,6 +50,10 @@ class Sink:
         else:
             self.put([line])
 
+    def writable(self, fd: int) -> None:
+        """Something can be written again."""
+        self.flush()
+
     def flush(self) -> None:
         """Write what is kept, as far as it can be."""
         while self._kept:
@@ -63,23 +62,25 @@ class Sink:
             except BlockingIOError:
                 return
             except OSError as error:
-                self.failure = self.failure or str(error.strerror)  # ECONNRESET comes before EPIPE
-                self.drop()
+                self.give_up(str(error.strerror))
                 return
             if not written:
                 return
             self._kept = _rest(self._kept, written)
         self._kept_log = 0
 
-    def drop(self) -> int:
-        """Give up what is kept; return how many bytes that is."""
-        count = self.kept
-        self.dropped += count
+    def give_up(self, reason: str) -> None:
+        """Something has failed: what is kept is dropped."""
+        self.failure = self.failure or reason  # ECONNRESET comes before EPIPE
+        self.drop()
+
+    def drop(self) -> None:
+        """Give up what is kept."""
+        self.dropped += sum(map(len, self._kept))
         self._kept, self._kept_log = [], 0
-        return count
 
 
-def _rest(pieces: list[bytes], written: int) -> list[bytes]:
+def _rest(pieces: list[bytes | memoryview], written: int) -> list[bytes | memoryview]:
     """What is left of pieces of which so many bytes were written."""
     for index, piece in enumerate(pieces):
         if written < len(piece):

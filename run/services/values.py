@@ -4,7 +4,6 @@ A check gets a value as tomllib gives it, and a report to write errors to; it re
 where it is wrong. Source: contract, "The file".
 """
 
-import math
 import re
 
 from run.services.words import WordsError, encoded, listed, nearest, shown, split
@@ -90,7 +89,7 @@ def seconds(value: object, report: Report) -> float | None:
     if isinstance(value, str):
         parts = DURATION.findall(value)
         if parts and "".join(map("".join, parts)) == value:
-            number = math.fsum(float(amount) * UNITS[unit] for amount, unit in parts)
+            number = sum(float(amount) * UNITS[unit] for amount, unit in parts)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         number = value
     if number is not None and 0 < number <= MAX_SECONDS:

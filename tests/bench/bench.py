@@ -21,11 +21,10 @@ from chart import svg
 from measure import SLOW_ROUNDS, SLOW_SECONDS
 from peers import Peer, build_of_ours, debian_peers, versions
 from processes import MeasureError, compile_command
-from rows import Measured, gather, is_staticx
+from rows import Measured, gather, kind_of
 from table import limit_table, row_table, summary_table, trial_table
 from trials import try_all
 
-OURS = {False: "run", True: "run (staticx)"}
 FROZEN = "PyInstaller + staticx"
 COUNTED = """\
 Private memory is what the process has written to: its private dirty pages, smaps_rollup of proc(5). The unchanged
@@ -37,7 +36,7 @@ BEGIN, END = "<!-- make bench -->\n", "<!-- end of make bench -->\n"
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Measure `run` beside other inits, and hold it against its limits.")
-    parser.add_argument("--binary", action="append", help="a `run` to measure, twice for both (default: dist/run)")
+    parser.add_argument("--binary", action="append", help="a `run` to measure, again for others (default: dist/run)")
     parser.add_argument("--frozen", help="the same program as made by PyInstaller and staticx: measure all peers")
     parser.add_argument("--python", default="/usr/bin/python3", help="the interpreter that the start is held against")
     parser.add_argument("--rounds", type=int, default=100, help="of the start (default: 100); the rest has a share")
@@ -52,9 +51,9 @@ def chosen_peers(options: argparse.Namespace) -> list[Peer]:
     for binary in [*binaries, options.frozen or "/bin/sh"]:
         if not os.access(binary, os.X_OK):
             raise MeasureError(f"{binary} is not there, or not executable")
-    if len({is_staticx(binary) for binary in binaries}) < len(binaries):
-        raise MeasureError("two binaries that are linked in the same way")
-    ours = [build_of_ours(OURS[is_staticx(binary)], binary) for binary in binaries]
+    if len({kind_of(binary) for binary in binaries}) < len(binaries):
+        raise MeasureError("two binaries that are built in the same way")
+    ours = [build_of_ours(kind_of(binary), binary) for binary in binaries]
     others = debian_peers()
     if not others or others[0].name != "tini":
         raise MeasureError("tini is not installed")

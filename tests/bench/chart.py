@@ -6,7 +6,7 @@ from html import escape
 
 from table import BASE, Row, number
 
-COLORS = ("#1f6feb", "#79b0ff", "#8b949e", "#8b949e", "#8b949e", "#8b949e", "#d29922")
+COLORS = ("#1f6feb", "#4e8ff5", "#79b0ff", "#8b949e", "#8b949e", "#8b949e", "#8b949e", "#d29922")
 COLUMNS, WIDTH, LABELS, BAR, HEAD, GAP = 2, 880, 118, 13, 20, 12
 LEAST, MOST = 0.3, 1000.0
 GRID = (1, 10, 100, 1000)

@@ -4,6 +4,7 @@
  *   bench-command wait          a byte to standard output, then until standard input ends
  *   bench-command orphans N     the same, but with a byte of input N orphans are made; a byte when the init reaped all
  *   bench-command echo          a byte to standard output at the start and for each INT, until TERM
+ *   bench-command service       a byte to standard output; until a signal
  *   bench-command services N    N processes more in this process group, a byte when they are there; until a signal
  *   bench-command signals       send PID 1 every signal that can be caught, and print the numbers of those that come back
  *   bench-command daemon        a daemon in a session of its own, which says so when TERM lets it end; until TERM
@@ -129,6 +130,13 @@ static void start_services(long count)
         pause();
 }
 
+static void be_a_service(void)
+{
+    say("+");
+    for (;;)
+        pause();
+}
+
 /* All but those that cannot be caught, and those that are no message: CHLD, PIPE, the faults, the terminal's stops. */
 static int is_message(int signum)
 {
@@ -215,6 +223,8 @@ int main(int argc, char **argv)
         make_orphans(count);
     else if (strcmp(what, "echo") == 0)
         echo_signals();
+    else if (strcmp(what, "service") == 0)
+        be_a_service();
     else if (strcmp(what, "services") == 0)
         start_services(count);
     else if (strcmp(what, "signals") == 0)

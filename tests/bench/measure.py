@@ -4,7 +4,10 @@ Nothing is measured alone, since the machine's speed changes between a run and t
 """
 
 import os
+import re
+import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -86,30 +89,56 @@ def _switches(init: Init) -> float:
     return sum(map(context_switches, init.processes()))
 
 
-def cgroup_memory(peers: Sequence[Peer], command: str, rounds: int) -> Values:
-    """Bytes that a memory cgroup is charged with, command included; nothing where no cgroup can be made."""
+def instructions(peers: Sequence[Peer]) -> Values:
+    """Instructions in user space of each init that starts /bin/true, which is not counted: by callgrind of valgrind(1).
+
+    Of what executes itself again, as a bundle does, they cannot be counted, and nothing where there is no valgrind.
+    """
+    values: Values = {peer.name: [] for peer in peers}
+    for peer in peers if shutil.which("valgrind") else ():
+        words = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={os.devnull}", *peer.words("/bin/true")]
+        process = subprocess.Popen(words, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        said = process.communicate()[1]
+        found = re.findall(rf"^=={process.pid}== Collected : (\d+)$", said, re.MULTILINE)
+        values[peer.name] += map(float, found)
+    return values
+
+
+def cgroup_memory(peers: Sequence[Peer], command: str, count: int, is_cold: bool = False) -> Values:
+    """Bytes that the memory cgroup of each of some containers of one image is charged with, command included.
+
+    The pages of the file, as far as it is read from the disk, are charged to the first one that needs them if it is
+    cold, else to nobody: as after an image was pulled. Nothing is measured where no cgroup can be made.
+    """
     unified = Path("/sys/fs/cgroup/cgroup.controllers").exists()
     parent = Path("/sys/fs/cgroup") if unified else Path("/sys/fs/cgroup/memory")
     usage = "memory.current" if unified else "memory.usage_in_bytes"
     values: Values = {peer.name: [] for peer in peers}
     enter = ("sh", "-c", 'echo $$ >"$0/cgroup.procs" && exec "$@"')
-    for _ in range(rounds):
+    for peer in peers:
         with ExitStack() as stack:
             try:
-                folders = [stack.enter_context(_cgroup(parent / f"bench-{os.getpid()}-{i}")) for i in range(len(peers))]
+                folders = [stack.enter_context(_cgroup(parent / f"bench-{os.getpid()}-{i}")) for i in range(count)]
             except OSError:
                 return {}
             if not (folders[0] / usage).exists():
                 return {}
+            if is_cold:
+                _forget_pages(peer.file)
             inits = [
-                stack.enter_context(started(peer, command, "wait", prefix=(*enter, str(folder))))
-                for peer, folder in zip(peers, folders, strict=True)
+                stack.enter_context(started(peer, command, "wait", prefix=(*enter, str(folder)))) for folder in folders
             ]
             for init in inits:
                 init.wait_idle()
-            for init, folder in zip(inits, folders, strict=True):
-                values[init.peer.name].append(float((folder / usage).read_text()))
+            values[peer.name].append(sum(float((folder / usage).read_text()) for folder in folders) / count)
     return values
+
+
+def _forget_pages(path: str) -> None:
+    """Let the kernel forget what it has read of a file: posix_fadvise(2)."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 @contextmanager
@@ -169,6 +198,22 @@ def signal_latency(peers: Sequence[Peer], command: str, count: int) -> Values:
                 os.kill(init.pid, signal.SIGINT)
                 init.read_byte()
                 values[init.peer.name].append(time.perf_counter() - begin)
+    return values
+
+
+def services(peers: Sequence[Peer], command: str, count: int, rounds: int) -> Values:
+    """Seconds from the start of the init, with a shell that starts so many services, until TERM has ended them."""
+    values: Values = {peer.name: [] for peer in peers}
+    script = f'i=0; while [ $i -lt {count} ]; do "$0" service & i=$((i + 1)); done; wait'
+    for _ in range(rounds):
+        for peer in peers:
+            begin = time.perf_counter()
+            with started(peer, "sh", "-c", script, command, copies=count) as init:
+                os.kill(init.pid, signal.SIGTERM)
+                while init.read_byte():
+                    pass
+                init.become_zombie()
+                values[peer.name].append(time.perf_counter() - begin)
     return values
 
 

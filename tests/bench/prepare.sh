@@ -1,9 +1,9 @@
 #!/bin/bash
-# Make what `make bench` compares: both of our builds, and the same program as PyInstaller and staticx make it by default.
+# Make what `make bench` compares: our builds, and the same program as PyInstaller and staticx make it by default.
 #
 #   tests/bench/prepare.sh
 #
-# makes .work/bench/run-static, run-staticx and run-frozen. Nothing is made twice.
+# makes .work/bench/run-static, run-plain (without the snapshot), run-staticx and run-frozen. Nothing is made twice.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . build/prerequisites.sh
@@ -13,14 +13,17 @@ sources=(run spec build pyproject.toml README.md LICENSE)
 mkdir -p "$made"
 
 # A build in a copy of the sources, since dist/run is the user's: it keeps its own state there.
-for link in static staticx; do
-    tree=$made/$link
+make_build() { # NAME VARIABLE=VALUE...
+    local tree=$made/$1
     mkdir -p "$tree"
     (cd "$tree" && rm -rf "${sources[@]}")
     cp -r "${sources[@]}" "$tree"
-    LINK=$link "$tree/build/build.sh"
-    cmp -s "$tree/dist/run" "$made/run-$link" || cp "$tree/dist/run" "$made/run-$link"
-done
+    env "${@:2}" "$tree/build/build.sh"
+    cmp -s "$tree/dist/run" "$made/run-$1" || cp "$tree/dist/run" "$made/run-$1"
+}
+make_build static LINK=static SNAPSHOT=1
+make_build plain LINK=static SNAPSHOT=0
+make_build staticx LINK=staticx
 
 # The way that the manuals of PyInstaller and staticx show first, with the versions that our builds are made with.
 venv=$made/staticx/.work/staticx/venv/bin

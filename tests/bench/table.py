@@ -8,14 +8,16 @@ from trials import Cell
 BASE = "tini"
 """What everything is compared with."""
 
-SUMMARY = ("start to the end", "private memory", "size of the file", "INT to the command", "20000 orphans")
-"""How the titles of the rows begin that the README shows."""
+SUMMARY = ("start", "memory", "size", "signal", "orphans")
+"""The rows that the README shows."""
 
 
 @dataclass(frozen=True)
 class Row:
     """One line of the result: a value per program."""
 
+    key: str
+    """A short name for it, for limits."""
     title: str
     unit: str
     values: dict[str, float]
@@ -34,19 +36,44 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Bound:
+    """What a value may be at most: of which row, and as times that of which other program, if any."""
+
+    key: str
+    most: float
+    to: str = ""
+
+
+@dataclass(frozen=True)
 class Limit:
     """What one of our builds may cost."""
 
     build: str
-    title: str
-    measured: float | None
-    limit: float
-    unit: str
+    row: Row
+    bound: Bound
+
+    @property
+    def title(self) -> str:
+        """What is limited."""
+        return self.row.title + (f", to that of {self.bound.to}" if self.bound.to else "")
+
+    @property
+    def unit(self) -> str:
+        """The unit of what was measured, and of the limit."""
+        return "x" if self.bound.to else self.row.unit
+
+    @property
+    def measured(self) -> float | None:
+        """What it costs, if that could be measured."""
+        value, other = self.row.values.get(self.build), self.row.values.get(self.bound.to)
+        if value is None or not self.bound.to:
+            return value
+        return value / other if other else None
 
     @property
     def holds(self) -> bool:
         """Whether the limit holds. What could not be measured does not hold."""
-        return self.measured is not None and self.measured <= self.limit
+        return self.measured is not None and self.measured <= self.bound.most
 
 
 class Notes:
@@ -99,14 +126,14 @@ def row_table(rows: Sequence[Row], names: Sequence[str]) -> str:
 
 def summary_table(rows: Sequence[Row], names: Sequence[str]) -> str:
     """The few measures that the README shows."""
-    return row_table([row for row in rows if row.title.startswith(SUMMARY)], names)
+    return row_table([row for row in rows if row.key in SUMMARY], names)
 
 
 def limit_table(limits: Sequence[Limit]) -> str:
     """Our own builds, and what they may cost."""
     lines = [["", "", "measured", "limit", "holds"]]
     for limit in limits:
-        allowed = f"≤ {limit.limit:g} {limit.unit}".rstrip()
+        allowed = f"≤ {limit.bound.most:g} {limit.unit}".rstrip()
         verdict = "yes" if limit.holds else "**no**"
         lines.append([limit.build, limit.title, number(limit.measured, limit.unit), allowed, verdict])
     return _table(lines)

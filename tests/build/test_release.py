@@ -40,7 +40,7 @@ def parts(licences: Path) -> set[str]:
 
 def test_both_builds_are_there_by_version_and_architecture(released: Path) -> None:
     licences = {f"{name}.licences.txt" for name in (STATIC, BUNDLE)}
-    assert set(contents(released)) == {STATIC, BUNDLE, "SHA256SUMS", "run.1"} | licences
+    assert set(contents(released)) == {STATIC, BUNDLE, "SHA256SUMS", "run.1", "run.toml.5"} | licences
 
 
 @pytest.mark.parametrize(("name", "is_bundle"), [(STATIC, False), (BUNDLE, True)])
@@ -101,9 +101,8 @@ def test_a_file_that_nobody_says_the_licence_of_is_an_error(tmp_path: Path) -> N
     assert done.stderr == f"licences: no licence is known for {library}\n"
 
 
-def test_the_manual_page_has_no_fault(released: Path) -> None:
-    checked = subprocess.run(
-        ["mandoc", "-T", "lint", released / "run.1"], check=False, stdout=subprocess.PIPE, text=True
-    )
+@pytest.mark.parametrize("page", ["run.1", "run.toml.5"])
+def test_the_manual_page_has_no_fault(released: Path, page: str) -> None:
+    checked = subprocess.run(["mandoc", "-T", "lint", released / page], check=False, stdout=subprocess.PIPE, text=True)
     assert checked.stdout == ""
     assert checked.returncode == 0

@@ -28,14 +28,83 @@ ENVIRONMENT = {**os.environ, **SANITIZER_OPTIONS}
 NO_MODULES = "#include <Python.h>\nconst struct _frozen run_frozen_modules[] = {{0}};\n"
 
 
-def link(target: Path, frozen: Path) -> Path:
-    """The program with these frozen modules, from what the static build has generated."""
+def link_with_python(target: Path, *sources: Path) -> Path:
+    """A program of these sources and the static library of Python, with sanitizers."""
     ask = [str(WORK / "venv" / "bin" / "python"), "-I", "-c", ASK]
     include, library, *more = json.loads(subprocess.run(ask, capture_output=True, check=True).stdout)
+    flags = ["-fno-pie", "-no-pie", *SANITIZERS, f"-I{include}", f"-I{ROOT / 'build' / 'static'}"]
+    return compile_files(target, *flags, *sources, WORK / "generated" / "inittab.c", library, *more, "-lm")
+
+
+def link(target: Path, frozen: Path) -> Path:
+    """The program with these frozen modules, from what the static build has generated."""
     sources = [*(ROOT / "run" / name for name in SOURCES), ROOT / "build" / "static" / "main.c"]
-    generated = [frozen, WORK / "generated" / "inittab.c"]
-    flags = ["-fno-pie", "-no-pie", *SANITIZERS, f"-I{include}"]
-    return compile_files(target, *flags, *sources, *generated, library, *more, "-lm")
+    return link_with_python(target, *sources, frozen)
+
+
+NURSERY = r"""
+#include "nursery.h"
+#include <string.h>
+
+enum { BLOCKS = 5000, ROUNDS = 2000000, LARGEST = 700 };
+
+static unsigned random_number(void)
+{
+    static unsigned long state = 1;
+    state = state * 6364136223846793005UL + 1442695040888963407UL;
+    return (unsigned)(state >> 33);
+}
+
+int main(void)
+{
+    static unsigned char *blocks[BLOCKS];
+    static size_t sizes[BLOCKS];
+
+    nursery_open();
+    for (int round = 0; round < ROUNDS; round++) {
+        /* Few at first, so that the nursery suffices; then more than it can hold. */
+        unsigned i = random_number() % (round < ROUNDS / 2 ? BLOCKS / 20 : BLOCKS);
+        size_t size = random_number() % LARGEST, old = sizes[i], kept = old < size ? old : size;
+        unsigned char mark = (unsigned char)i;
+
+        for (size_t at = 0; at < old; at++)
+            if (blocks[i][at] != mark)
+                return 1; /* somebody else has written to it */
+        switch (random_number() % 4) {
+        case 0:
+            PyObject_Free(blocks[i]);
+            blocks[i] = NULL, sizes[i] = 0;
+            continue;
+        case 1:
+            PyObject_Free(blocks[i]);
+            blocks[i] = PyObject_Calloc(1, size);
+            for (size_t at = 0; at < size; at++)
+                if (blocks[i][at])
+                    return 2;
+            break;
+        default:
+            blocks[i] = PyObject_Realloc(blocks[i], size);
+            for (size_t at = 0; at < kept; at++)
+                if (blocks[i][at] != mark)
+                    return 3;
+        }
+        if ((size_t)blocks[i] % 16)
+            return 4;
+        memset(blocks[i], mark, size);
+        sizes[i] = size;
+    }
+    return 0;
+}
+"""
+
+
+def test_no_block_of_the_nursery_is_given_out_twice_or_changed(tmp_path: Path) -> None:
+    if not (WORK / "generated" / "frozen.c").exists():
+        pytest.skip("not built with LINK=static")
+    (tmp_path / "nursery-test.c").write_text(NURSERY)
+    tested = link_with_python(tmp_path / "tested", tmp_path / "nursery-test.c", ROOT / "build" / "static" / "nursery.c")
+    result = subprocess.run([tested], env=SANITIZER_OPTIONS, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 @pytest.fixture(scope="session")

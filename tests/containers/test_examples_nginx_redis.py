@@ -6,7 +6,21 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from engine import Container, Containers, Images, docker
-from examples import REDIS, build, execute, fetch_pages, load_image, run_log, wait_for, wrk
+from examples import (
+    REDIS,
+    build,
+    execute,
+    fetch_pages,
+    inside,
+    load_image,
+    plan,
+    run_log,
+    steps,
+    wait_for,
+    wait_healthy,
+    wait_ready,
+    wrk,
+)
 
 PORTS = (8080, REDIS)
 
@@ -29,8 +43,14 @@ def example(images: Images, bare_image: str) -> str:
     return build("nginx-redis", images, bare_image)
 
 
+def wait_for_both(container: Container) -> None:
+    """Wait until both answer, and the log says that they are ready."""
+    wait_for(container, *PORTS)
+    wait_ready(container, "nginx")
+
+
 def make_orphans(container: Container) -> str:
-    """Let processes become orphans and end. Under a `run` of their own: to the container's they would be services."""
+    """Let processes become orphans and end, under a `run` of their own."""
     script = f"i=0; while [ $i -lt {ORPHANS} ]; do (true &); i=$((i + 1)); done"
     return execute(container, "/bin/run", "sh", "-c", script)
 
@@ -43,7 +63,7 @@ def acknowledged(writer: Container) -> list[int]:
 
 def test_both_serve_under_load_while_orphans_come_and_go(containers: Containers, example: str, images: Images) -> None:
     container = containers(example)
-    wait_for(container, *PORTS)
+    wait_for_both(container)
     before = run_log(container)
     with ThreadPoolExecutor() as pool:
         pages = pool.submit(fetch_pages, images, container, 3, 8080)
@@ -62,7 +82,7 @@ def test_docker_stop_under_load_cuts_nothing_off_and_loses_no_key(
     containers: Containers, example: str, images: Images
 ) -> None:
     container = containers(example)
-    wait_for(container, *PORTS)
+    wait_for_both(container)
     docker("exec", "--user", "root", container.name, *LARGE_PAGE)
     network = ("--network", f"container:{container.name}")
     client = ("python3", "/client.py")
@@ -82,7 +102,7 @@ def test_docker_stop_under_load_cuts_nothing_off_and_loses_no_key(
     assert book["complete"] >= READERS
     assert book["late"] > 0, "no response was under way, so nothing could have been cut off"
     container.start_again()
-    wait_for(container, *PORTS)
+    wait_for_both(container)
     for connection, count in enumerate(acknowledged(writer)):
         words = ("redis-cli", "eval", COUNT_KEYS, "0", str(connection), str(count))
         assert execute(container, *words) == f"{count}\n"
@@ -91,26 +111,51 @@ def test_docker_stop_under_load_cuts_nothing_off_and_loses_no_key(
 
 def test_docker_stop_ends_nginx_first_and_then_redis(containers: Containers, example: str) -> None:
     container = containers(example)
-    wait_for(container, *PORTS)
+    wait_for_both(container)
     container.wait_log("just started")
     found = re.search(r"pid=(\d+), just started", container.logs())
     assert found, container.logs()
     redis = found[1]
     assert container.stop() == 0
     log = run_log(container)
-    quit_sent, nginx_ended, shutdown, term_sent, redis_ended = log[3:8]
-    assert quit_sent.startswith("forwarding QUIT (3) to group ")
-    nginx = nginx_ended.split()[1].rstrip(":")
+    begin = log.index("shutdown, since TERM (15) has come")
+    quit_sent, nginx_ended, term_sent, redis_ended = log[begin + 1 : begin + 5]
+    assert quit_sent.startswith("sending QUIT (3) to nginx (pid ")
+    nginx = quit_sent.split()[-1].rstrip(")")
     assert nginx != redis
-    assert (nginx_ended, shutdown) == (f"pid {nginx}: exited with code 0", f"shutdown, since pid {nginx} has ended")
-    assert term_sent.startswith("sending TERM (15) to group ")
-    assert redis_ended == f"pid {redis}: exited with code 0"
+    assert nginx_ended == f"nginx (pid {nginx}): exited with code 0; stopped"
+    assert term_sent == f"sending TERM (15) to redis (pid {redis})"
+    assert redis_ended == f"redis (pid {redis}): exited with code 0; stopped"
     assert "DB saved on disk" in container.logs()
+
+
+def test_nginx_is_started_once_redis_has_said_that_it_is_ready(containers: Containers, example: str) -> None:
+    container = containers(example)
+    wait_for_both(container)
+    log = steps(container)
+    (ready,) = (number for number, step in enumerate(log) if step.startswith("redis: ready, "))
+    assert ready < log.index("nginx: started nginx -g daemon off;")
+    wait_healthy(container)
+    assert container.stop() == 0
+
+
+def test_each_runs_as_its_user(containers: Containers, example: str) -> None:
+    container = containers(example)
+    wait_for_both(container)
+    processes = inside(container)
+    users = execute(container, "stat", "--format", "%U", *(f"/proc/{process.pid}" for process in processes)).split()
+    found = {(process.name, user) for process, user in zip(processes, users, strict=True)}
+    assert found == {("run", "root"), ("redis-server", "redis"), ("nginx", "www-data")}
+    assert container.stop() == 0
+
+
+def test_the_plan_is_in_order_of_start(example: str) -> None:
+    assert plan(example) == ["1. redis", "2. nginx"]
 
 
 def test_when_redis_ends_nginx_is_stopped(containers: Containers, example: str) -> None:
     container = containers(example)
-    wait_for(container, *PORTS)
+    wait_for_both(container)
     execute(container, "sh", "-c", "redis-cli shutdown nosave || true")
     assert container.exit_code() == 0
-    assert "sending TERM (15)" in container.logs()
+    assert "sending QUIT (3) to nginx" in container.logs()

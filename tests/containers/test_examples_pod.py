@@ -15,6 +15,12 @@ def example(images: Images, bare_image: str) -> str:
     return build("pod", images, bare_image)
 
 
+def wait_for_services(container: Container) -> None:
+    """Wait until nginx answers, and the shell that starts it has ended."""
+    wait_for(container, 80)
+    container.wait_log("exited with code 0")
+
+
 def own_pid(container: Container) -> int:
     """The pid of the container's `run`, which is not 1."""
     container.wait_log("own pid is")
@@ -46,7 +52,7 @@ def test_docker_stop_of_one_leaves_the_other_untouched(containers: Containers, e
     pod = containers(example, "sleep", "infinity")
     blue, green = (containers(example, options=("--pid", f"container:{pod.name}")) for _ in range(2))
     for container in blue, green:
-        wait_for(container, 80)
+        wait_for_services(container)
     assert len({1, own_pid(blue), own_pid(green)}) == 3
     with ThreadPoolExecutor() as pool:
         pages = pool.submit(fetch_pages, images, green, 3)
@@ -74,7 +80,7 @@ def test_when_PID_1_has_orphans_of_its_own_they_are_none_of_the_others_business(
 ) -> None:
     pod = containers(example)
     blue = containers(example, options=("--pid", f"container:{pod.name}"))
-    wait_for(blue, 80)
+    wait_for_services(blue)
     of_pod, of_blue = (wait_for_orphans(container, 3) for container in (pod, blue))
     assert not of_pod & of_blue
     assert blue.stop() == 143

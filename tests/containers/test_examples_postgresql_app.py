@@ -4,7 +4,7 @@ import re
 
 import pytest
 from engine import Container, Containers, Images, docker
-from examples import build, execute, first, inside, kill_inside, run_log
+from examples import build, execute, first, inside, kill_inside, plan, run_log, steps, wait_healthy
 from harness import wait_until
 
 CLEAN_END = "database system is shut down"
@@ -22,7 +22,7 @@ def example(images: Images, bare_image: str) -> str:
 
 def rows_written(container: Container) -> int:
     """The last row that the application knows to be written."""
-    return int(re.findall(r"^wrote row (\d+)$", container.logs(), re.MULTILINE)[-1])
+    return int(re.findall(r"^app +\| wrote row (\d+)$", container.logs(), re.MULTILINE)[-1])
 
 
 def query(container: Container, statement: str) -> str:
@@ -30,7 +30,7 @@ def query(container: Container, statement: str) -> str:
     return execute(container, "psql", "--no-align", "--tuples-only", "--command", statement).strip()
 
 
-@pytest.mark.parametrize(("name", "code"), [("KILL", 137), ("INT", 0)])
+@pytest.mark.parametrize(("name", "code"), [("KILL", 137), ("INT", 0), ("TERM", 0)])
 def test_when_the_application_ends_the_database_is_shut_down_cleanly(
     name: str, code: int, containers: Containers, example: str
 ) -> None:
@@ -70,20 +70,54 @@ def test_run_signals_the_postmaster_and_the_application_alone(containers: Contai
     postmaster = first(container, "postgres")
     leaders = [process for process in processes if process.parent == 1]
     backends = [process for process in processes if process.parent == postmaster.pid]
-    group = postmaster.group
     assert sorted(process.name for process in leaders) == ["app", "postgres"]
-    assert {process.group for process in leaders} == {group}
+    assert all(process.pid == process.group == process.session for process in leaders)
     assert len(backends) >= 5
     assert all(process.pid == process.group == process.session for process in backends)
 
     assert container.stop() == 0
 
-    log = run_log(container)
-    sent = [line for line in log if line.startswith(("sending", "forwarding"))]
-    assert sent[0] == f"forwarding INT (2) to group {group}"
-    (shutdown,) = (number for number, line in enumerate(log) if line.startswith("shutdown"))
-    at_once = log[shutdown + 1].endswith(": exited with code 0")  # both had ended: nobody is left for the signal of -s
-    assert set(sent[1:]) == (set() if at_once else {f"sending INT (2) to group {group}"})
+    sent = [line for line in run_log(container) if line.startswith(("sending", "forwarding"))]
+    (app,) = (process.pid for process in leaders if process.name == "app")
+    assert sent == [f"sending TERM (15) to app (pid {app})", f"sending INT (2) to postgres (pid {postmaster.pid})"]
     assert "terminating connection due to administrator command" in container.logs()  # the postmaster's TERM
     assert "canceling statement" not in container.logs()  # which INT would mean to a backend
     assert container.logs().count(CLEAN_END) == 1
+
+
+def test_the_application_ends_before_the_database_is_asked_to(containers: Containers, example: str) -> None:
+    container = containers(example)
+    container.wait_log("wrote row")
+    assert container.stop() == 0
+    log = [re.sub(r"ready, .*", "ready", step) for step in steps(container) if "not ready yet" not in step]
+    assert log == [
+        'initdb: started sh -ec [ -e "$PGDATA/PG_VERSION" ] || initdb --auth=trust',
+        "initdb: exited with code 0; done",
+        "postgres: started postgres",
+        "postgres: ready",
+        "app: started app",
+        "shutdown, since TERM (15) has come",
+        "sending TERM (15) to app",
+        "app: exited with code 0; stopped",
+        "sending INT (2) to postgres",
+        "postgres: exited with code 0; stopped",
+        "no process is left: exiting with code 0",
+    ]
+    assert "the database is gone" not in container.logs()
+
+
+def test_the_application_is_restarted_by_hand_and_the_database_stays(containers: Containers, example: str) -> None:
+    container = containers(example)
+    container.wait_log("wrote row")
+    wait_healthy(container)
+    app, postmaster = first(container, "app"), first(container, "postgres")
+    execute(container, "run", "-c", "restart", "app")
+    assert first(container, "app").pid != app.pid
+    assert first(container, "postgres") == postmaster
+    rows = rows_written(container)
+    wait_until(lambda: rows_written(container) > rows, "the new one writes")
+    assert container.stop() == 0
+
+
+def test_the_plan_is_in_order_of_start(example: str) -> None:
+    assert plan(example) == ["1. initdb", "2. postgres", "3. app"]

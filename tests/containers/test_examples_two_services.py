@@ -1,12 +1,11 @@
-"""docker/examples/two-services, as people will copy it: both services answer, and both end together."""
+"""docker/examples/two-services, as people will copy it: no shell; both services answer, and both end together."""
 
-from pathlib import Path
+import subprocess
 
 import pytest
 from engine import Container, Containers, Images, docker
-from harness import wait_until
-
-FOLDER = Path(__file__).resolve().parents[2] / "docker" / "examples" / "two-services"
+from examples import build, wait_healthy
+from harness import DEADLINE, wait_until
 
 HARDENED = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
 
@@ -14,42 +13,71 @@ HARDENED = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privil
 @pytest.fixture(scope="module")
 def example(kit: str, images: Images, bare_image: str) -> str:
     """The image of the example, with the binary under test as its `run`."""
-    return images.build(kit, "--build-arg", f"RUN={bare_image}", str(FOLDER))
+    return build("two-services", images, bare_image, kit)
 
 
-def ask(container: Container, *words: str) -> str:
-    """What a client in the container gets for an answer, once the service is up."""
+def beside(container: Container, image: str, *words: str) -> str:
+    """What busybox prints in a container of its own that shares network and processes with this one."""
+    shared = [f"--{what}=container:{container.name}" for what in ("network", "pid")]
+    return docker("run", "--rm", *shared, "--user", "1000", "--entrypoint", "/bin/busybox", image, *words)
+
+
+def ask(container: Container, image: str, *words: str) -> str:
+    """What a client gets for an answer, once the service is up."""
 
     def answer() -> str:
         try:
-            return docker("exec", container.name, "/bin/busybox", *words)
+            return beside(container, image, *words)
         except AssertionError:
             return ""
 
     return wait_until(answer, f"an answer to {words}").strip()
 
 
-def wait_for_both(container: Container) -> None:
+def wait_for_both(container: Container, image: str) -> None:
     """Wait until both services answer."""
-    assert ask(container, "wget", "-qO-", "http://127.0.0.1:8080/") == "Hello from the first service"
-    assert "UTC" in ask(container, "nc", "127.0.0.1", "1300")
+    assert ask(container, image, "wget", "-qO-", "http://127.0.0.1:8080/") == "Hello from the first service"
+    assert "UTC" in ask(container, image, "nc", "127.0.0.1", "1300")
 
 
 @pytest.mark.parametrize("options", [(), HARDENED], ids=["default", "hardened"])
 def test_both_services_answer_and_docker_stop_ends_them_by_TERM(
-    options: tuple[str, ...], containers: Containers, example: str
+    options: tuple[str, ...], containers: Containers, example: str, image: str
 ) -> None:
     container = containers(example, options=options)
-    wait_for_both(container)
+    wait_for_both(container, image)
+    wait_healthy(container)
     wait_until(lambda: len(container.processes()) == 3, "the client's process is gone")
-    assert container.stop() == 143
-    assert container.logs().count("killed by") == 2
+    assert container.stop() == 0
+    assert container.logs().count("killed by TERM (15); stopped") == 2
 
 
 @pytest.mark.parametrize("service", ["httpd", "nc"])
-def test_a_service_that_ends_takes_the_other_with_it(service: str, containers: Containers, example: str) -> None:
+def test_a_service_that_ends_takes_the_other_with_it(
+    service: str, containers: Containers, example: str, image: str
+) -> None:
     container = containers(example)
-    wait_for_both(container)
-    docker("exec", container.name, "/bin/busybox", "killall", "-KILL", service)
-    assert container.exit_code() == 143
-    assert container.logs().count("killed by") == 2
+    wait_for_both(container, image)
+    beside(container, image, "killall", "-KILL", service)
+    assert container.exit_code() == 137
+    assert container.logs().count("killed by KILL (9); failed") == 1
+    assert container.logs().count("killed by TERM (15); stopped") == 1
+    assert f"shutdown, since {service} has failed" in container.logs()
+
+
+def test_what_a_service_writes_is_behind_its_name(containers: Containers, example: str, image: str) -> None:
+    container = containers(example)
+    wait_for_both(container, image)
+    container.wait_log("response:200")
+    lines = [line for line in container.logs().splitlines() if not line.startswith("run: ")]
+    assert lines and all(line.startswith("httpd | ") for line in lines)
+
+
+def test_there_is_no_shell(containers: Containers, example: str, image: str) -> None:
+    container = containers(example)
+    wait_for_both(container, image)
+    for shell in "sh", "/bin/sh", "/bin/busybox":
+        done = subprocess.run(
+            ["docker", "exec", container.name, shell], capture_output=True, timeout=DEADLINE, check=False
+        )
+        assert done.returncode in (126, 127), done

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from faults import ALWAYS, ONCE, ORDINARY, TWO_GROUPS, Drawn, Trace, Traced, every_errno
+from faults import ALWAYS, LISTS, ONCE, OPEN, ORDINARY, TWO_GROUPS, Trace, Traced, every_errno
 
 LOGGED = ORDINARY[1:]
 LINE = re.compile(
@@ -38,7 +38,6 @@ def at_most_lost(traced: Traced, error: str, retried: tuple[str, ...]) -> range:
 @every_errno("write", ONCE, "3", ALWAYS, drawn=2, calls=LINES)
 def test_a_log_in_a_file_that_cannot_be_written(trace: Trace, tmp_path: Path, error: str, when: str) -> None:
     traced = trace("write", error, when, *LOGGED, paths=(tmp_path / "log",)).finish()
-    assert traced.failed or isinstance(when, Drawn)
     assert_ran_but_for(traced, traced.log, at_most_lost(traced, error, ("EINTR",)))
 
 
@@ -66,7 +65,6 @@ def content(fd: int) -> str:
 def test_a_log_in_a_pipe_that_cannot_be_written(trace: Trace, tmp_path: Path, error: str, when: str) -> None:
     with pipe(tmp_path) as (path, fd):
         traced = trace("write", error, when, *LOGGED, paths=(path,), stderr=fd).finish()
-        assert traced.failed or isinstance(when, Drawn)
         assert_ran_but_for(traced, content(fd), at_most_lost(traced, error, ("EINTR",)))
 
 
@@ -77,7 +75,6 @@ def test_a_log_in_a_socket_that_cannot_be_written(trace: Trace, error: str, when
     with ours, theirs:
         ours.setblocking(False)
         traced = trace("pwritev2", error, when, *LOGGED, stderr=theirs).finish()
-        assert traced.failed or isinstance(when, Drawn)
         retried = ("EINTR", "EINVAL", "ENOSYS", "EOPNOTSUPP")
         assert_ran_but_for(traced, content(ours.fileno()), at_most_lost(traced, error, retried))
 
@@ -88,7 +85,6 @@ def test_a_version_that_cannot_be_printed_is_one_line_and_125(
 ) -> None:
     with pipe(tmp_path) as (path, fd):
         traced = trace("write", error, when, "-v", paths=(path,), stdout=fd).finish()
-        assert traced.failed
         if error == "EINTR":
             assert re.fullmatch(r"run \S+\n", content(fd))
             assert (traced.code, traced.log) == (0, "")
@@ -98,10 +94,6 @@ def test_a_version_that_cannot_be_printed_is_one_line_and_125(
 
 
 # -- open under /proc --------------------------------------------------------------------------------------------------
-
-OPEN = "?open,openat"
-LISTS = {"self": "/proc/self/status", "children": "/proc/thread-self/children"}
-"""What is read to list the children: whether /proc is that of the own pid namespace, and the list."""
 
 
 @pytest.mark.parametrize("file", LISTS)
@@ -118,13 +110,12 @@ def test_when_the_children_cannot_be_listed_once_TERM_gets_them_all(
 
 
 @pytest.mark.parametrize("file", LISTS)
-@every_errno("open", ALWAYS, drawn=1)
+@every_errno("open", ALWAYS)
 def test_when_the_children_cannot_be_listed_the_main_group_is_signalled(
     trace: Trace, file: str, error: str, when: str
 ) -> None:
     script = "echo started; sleep 1000 & exit 7"
     traced = trace(OPEN, error, when, "-q", "-s", "TERM", "/bin/sh", "-c", script, paths=(LISTS[file],)).finish()
-    assert traced.failed or isinstance(when, Drawn)
     traced.assert_ran(143)
 
 
@@ -142,7 +133,6 @@ def test_a_log_in_a_pipe_that_cannot_be_opened_again_is_written_all_the_same(
 ) -> None:
     with pipe(tmp_path) as (_, fd):
         traced = trace(OPEN, error, when, *LOGGED, paths=("/proc/self/fd/2",), stderr=fd).finish()
-        assert traced.failed
         assert_ran_but_for(traced, content(fd), range(1))
 
 
@@ -151,5 +141,4 @@ def test_without_a_list_of_open_files_the_command_runs(trace: Trace, refuse: str
     """Which is read where close_range(2) is not known."""
     prefix = (refuse, "close_range", str(errno.ENOSYS))
     traced = trace(OPEN, error, when, *ORDINARY, paths=("/proc/self/fd",), prefix=prefix).finish()
-    assert traced.failed
     traced.assert_ran()

@@ -93,10 +93,15 @@ def test_without_signals_the_command_runs(start: Starter, refuse: str, call: str
 def test_a_terminal_that_cannot_be_lent_is_still_there_to_write_to(
     binary: str, refuse: str, call: str, error: str
 ) -> None:
-    with session(refuse, call, str(getattr(errno, error)), binary, "sh", "-c", "echo started; exit 7") as terminal:
+    """The command's own group is not the terminal's foreground group then: fields 5 and 8 of proc(5)'s stat."""
+    script = (
+        "read pid comm state ppid group session tty foreground rest </proc/self/stat; echo $((group == foreground))."
+    )
+    words = (refuse, call, str(getattr(errno, error)), binary, "sh", "-c", f"echo started; {script}; exit 7")
+    with session(*words) as terminal:
         shown = terminal.expect("exiting with code 7")
         assert terminal.leader.wait(DEADLINE) == 7
-        assert "started\r\n" in shown
+        assert "started\r\n" in shown and "\n0.\r\n" in shown
         assert "[error]" not in shown
 
 

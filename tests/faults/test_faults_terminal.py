@@ -5,7 +5,7 @@ The calls of the child, and tcsetpgrp alone, are in test_faults_refused.py.
 
 from pathlib import Path
 
-from faults import ALWAYS, ONCE, every_errno, injection
+from faults import ALWAYS, ONCE, every_errno, failed, injection, traced_calls
 from harness import DEADLINE
 from terminal_session import session
 
@@ -18,3 +18,4 @@ def test_the_command_runs_whatever_the_terminal_refuses(binary: str, tmp_path: P
         assert terminal.leader.wait(DEADLINE) == 7
         assert "started\r\n" in shown
         assert "[error]" not in shown and "[warn]" not in shown
+    assert failed(traced_calls(tmp_path / "trace"))

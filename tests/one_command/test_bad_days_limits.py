@@ -146,6 +146,7 @@ def test_a_start_that_fails_is_no_traceback(binary: str, is_bundle: bool, tmp_pa
     trace = tmp_path / "trace"
     strace = ("-qq", *injected(f"{call}:error=ENOMEM:when={when}", trace), binary)
     code, _, log = Starter("strace", tmp_path).result(*strace, *ORPHANS)
-    assert "(INJECTED)" in trace.read_text()
+    # The snapshot of the static build makes a start do with one mmap(2).
+    assert "(INJECTED)" in trace.read_text() or (call == "mmap" and when > 1 and not is_bundle and code == 5)
     assert "Traceback" not in log, log
     assert code in (5, 125, 127) or (is_bundle and (call, code) == ("mmap", -11)), log

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import Started, Starter, alive, children, state, status, wait_until
+from harness import WITHOUT_PROC, Started, Starter, alive, children, state, status, wait_until
 from signal_notes import RECORD, RECORDER, got, wait_got, wait_ready
 
 MARKER = 64
@@ -16,11 +16,7 @@ MARKER = 64
 NAMESPACE = ["unshare", "--pid", "--fork", "--kill-child=KILL"]
 """A new pid namespace, where the /proc of the outer one stays mounted."""
 
-HIDE_PROC = ["sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh"]
-"""For a mount namespace: there is no /proc."""
-
-PID_1_WITHOUT_PROC = [*NAMESPACE, "--mount", *HIDE_PROC]
-WITHOUT_PROC = ["unshare", "--mount", *HIDE_PROC]
+PID_1_WITHOUT_PROC = [*NAMESPACE, *WITHOUT_PROC[1:]]
 
 FAMILY = f"""
 setsid {RECORD} grandchild &

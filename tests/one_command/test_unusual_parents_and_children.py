@@ -52,6 +52,6 @@ def test_no_zombie_is_left_whatever_its_exit_signal(start: Starter, tmp_path: Pa
     script = "exec 3>&- 4>&-; echo closed; read _; exit 3"
     started = start("-q", "sh", "-c", script, prefix=(cloner, str(exit_signal)), stdin=-1)
     started.wait_out("closed\n")
-    wait_until(lambda: len(children(started.pid)) == 1, "it is reaped while the command lives", 20)
+    wait_until(lambda: len(children(started.pid)) == 1, "it is reaped while the command lives")
     started.close_stdin()
     assert started.wait() == 42, started.log()

@@ -53,6 +53,7 @@ class Model:
         self.is_ready = False  # or it is a oneshot that has succeeded
         self.is_final = False
         self.has_failed = False
+        self.is_in_vain = False
         self.is_by_hand = False
         self.wants_again = False
         self.start_at = 0.0
@@ -227,7 +228,7 @@ class World(RuleBasedStateMachine):
             for other in others:
                 if other.is_final and not other.is_ready and not (other.is_by_hand and not other.has_failed):
                     model.code = other.code or 1
-                    model.is_final = model.has_failed = True
+                    model.is_final = model.has_failed = model.is_in_vain = True
                     if model.service.essential:
                         self.all_stop(model)
                     break
@@ -341,7 +342,8 @@ class World(RuleBasedStateMachine):
         model = self.one_of(list(self.models), data)
         model.is_by_hand = wanted == DOWN
         model.row = 0
-        model.wants_again = wanted == AGAIN and model.runs
+        is_stopping = model.stopped_at is not None or model.has_crashed
+        model.wants_again = model.runs and (wanted == AGAIN or (wanted == UP and is_stopping))
         if not model.runs and wanted != DOWN:
             model.is_final = model.is_ready = model.has_failed = False
             model.start_at = self.now
@@ -359,7 +361,9 @@ class World(RuleBasedStateMachine):
             life = self.manager.lives[name]
             assert life.lives == model.runs, (name, life.state)
             assert life.is_final == model.is_final, (name, life.state)
-            assert life.code == model.code, name
+            # Who of those that fail with others is the first is open, and an essential one stops the rest.
+            is_open = self.stopping_since is not None and (model.is_in_vain or life.ended.startswith("not started"))
+            assert life.code == model.code or is_open, name
 
     @invariant()
     def who_may_start_has_started(self) -> None:

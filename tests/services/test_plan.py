@@ -244,7 +244,7 @@ def test_the_listing_has_the_order_the_words_the_user_and_the_changes() -> None:
         "2. web\n"
         "   command      web\n"
         "   start        after db\n"
-        "   user         app: uid 42, gid 43, groups 43 44, name app, home /srv/app\n"
+        "   user         app (uid 42, gid 43, groups 43 44), home /srv/app\n"
         "   directory    /w\n"
         "   environment  A='b c'\n"
         "   without      PATH\n"
@@ -254,6 +254,36 @@ def test_the_listing_has_the_order_the_words_the_user_and_the_changes() -> None:
         "   restart      always, after 0.1 s, doubled up to 60 s, at most 3 in a row\n"
         "   stop         QUIT (3) to its process group\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("user", "shown"),
+    [
+        ("app", "app (uid 42, gid 43, groups 43 44), home /srv/app"),
+        ("app:more", "app:more (uid 42, gid 44), home /srv/app"),
+        ("42", "42 (app, uid 42, gid 43, groups 43 44), home /srv/app"),
+        ("42:7", "42:7 (app, uid 42, gid 7), home /srv/app"),
+        ("7:7", "7:7 (uid 7, gid 7), home /"),
+        ("${PORT}", "80 (uid 80, gid 0), home /"),
+    ],
+)
+def test_the_listing_says_who_a_user_is_and_nothing_twice(user: str, shown: str) -> None:
+    assert f"   user         {shown}\n" in listing(planned(services(x="") + f"user='{user}'\n"))
+
+
+@pytest.mark.parametrize(
+    ("plan", "first"),
+    [
+        (planned(services(a="")), "1 service; 9 s to stop"),
+        (planned(services(a="", b="")), "2 services; 9 s to stop"),
+        (planned(services(a="", b="a")), "2 services, in order of start; 9 s to stop, in reverse order"),
+        (from_lines([b"a", b"b"], GIVEN, None, None, True).plan, "2 services; no limit of time to stop"),
+    ],
+)
+def test_the_listing_begins_with_how_many_there_are_and_speaks_of_an_order_where_there_is_one(
+    plan: Plan, first: str
+) -> None:
+    assert listing(plan).splitlines()[0] == first
 
 
 @given(st.lists(st.text(alphabet="abc '\"$", min_size=1, max_size=12), min_size=1, max_size=40))

@@ -38,20 +38,18 @@ PLAN = """\
 1. migrate
    command      /app/migrate --to latest
    start        at once
-   user         nobody: uid 65534, gid 65534, groups 65534, name nobody, home
-                /nonexistent
+   user         nobody (uid 65534, gid 65534), home /nonexistent
    ready        when it has ended with 0 (oneshot)
 
 2. redis
    command      redis-server --save ''
    start        at once
-   user         games:games: uid 5, gid 60, groups 60, name games, home
-                /usr/games
+   user         games:games (uid 5, gid 60), home /usr/games
 
 3. web
    command      /app/server --port 8080
    start        after migrate (success), redis
-   user         54321:54321: uid 54321, gid 54321, groups 54321, home /
+   user         54321:54321 (uid 54321, gid 54321), home /
    directory    /app
    environment  LOG_LEVEL=info
    restart      on-failure, after 0.1 s, doubled up to 60 s, at most 5 in a row
@@ -90,7 +88,7 @@ def test_the_plan_of_many_command_lines(start: Starter) -> None:
     words = ("nginx -g 'daemon off;'", "redis-server")
     assert start.result("-nm", *words) == (
         0,
-        "2 services, in order of start; any time to stop, in reverse order\n\n"
+        "2 services; no limit of time to stop\n\n"
         "1. nginx\n   command      nginx -g 'daemon off;'\n   start        at once\n"
         "   end          stops nothing else (not essential)\n\n"
         "2. redis-server\n   command      redis-server\n   start        at once\n"
@@ -170,7 +168,7 @@ def test_who_checks_need_not_be_able_to_start(
 def test_it_works_where_there_is_nothing_but_the_binary_and_the_file(scratch: Scratch) -> None:
     started = scratch({"web": {"command": ["/app"], "user": "1000"}}, "-n", user="1000:1000")
     assert (started.wait(), started.log()) == (0, "")
-    assert "user         1000: uid 1000, gid 0, groups 0, home /\n" in started.out()
+    assert "user         1000 (uid 1000, gid 0), home /\n" in started.out()
 
 
 @pytest.mark.parametrize("kind", ["full", "closed", "gone"])

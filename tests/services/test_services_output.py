@@ -281,3 +281,10 @@ def test_an_idle_service_says_nothing_and_its_lines_come_at_once(serve: Server) 
     started.wait_out("web | one\n")
     started.process.terminate()
     assert started.wait() == 0
+
+
+def test_a_life_that_makes_its_stdout_non_blocking_leaves_a_blocking_one_to_the_next(serve: Server) -> None:
+    """The pipes last for all lives, and O_NONBLOCK is of the pipe's end, not of a process: open(2)."""
+    life = "import os; print(os.get_blocking(1), flush=True); os.set_blocking(1, False); os._exit(3)"
+    keys = {"command": ["python3", "-S", "-c", life], "restart": "on-failure:1", "restart_delay": 0.01}
+    assert serve.result({"web": keys}, "-qq") == (3, "web | True\nweb | True\n", "")

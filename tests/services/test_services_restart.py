@@ -46,7 +46,8 @@ def test_the_limit_is_the_number_of_restarts_in_a_row(serve: Server, journal: Jo
     started = serve({"web": keys})
     assert started.wait() == 7
     assert len(journal.lines()) == limit + 1
-    assert events(started, "web")[-1] == f"exited with code 7; failed after {limit} restarts"
+    plural = "s" if limit > 1 else ""
+    assert events(started, "web")[-1] == f"exited with code 7; failed after {limit} restart{plural}"
     restarts = [event.rpartition(", ")[2] for event in events(started, "web") if "next start" in event]
     assert restarts == [f"restart {number} of {limit}" for number in range(1, limit + 1)]
 
@@ -144,6 +145,7 @@ def test_one_that_restarts_stops_nobody_and_nobody_else_restarts_with_it(serve: 
         }
     )
     journal.wait("web")
+    journal.wait("db")
     os.kill(wait_pid(started, "db"), signal.SIGKILL)
     journal.wait("db", 2)
     assert journal.lines().count("web") == 1

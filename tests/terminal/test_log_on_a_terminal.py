@@ -19,15 +19,13 @@ from typing import Any
 
 import pytest
 from bad_stderr import fill
-from harness import Started, Starter, children, compile_c, wait_until, waiting_for
+from harness import WITHOUT_PROC, Started, Starter, children, compile_c, wait_until, waiting_for
 
 LONG = "y" * 3500
 """A word of the command, which the line that says "started" has in it."""
 
 ROOM = [1600, 800, 300, 100, 20, 1, 0]
 """How many bytes the terminal still takes, or a few more: its buffers are of 256 bytes."""
-
-WITHOUT_PROC = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class Way:
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)
-    prefix: list[str] = field(default_factory=list)
+    prefix: tuple[str, ...] = ()
     prepare: Callable[[int], object] = lambda _: None
     """Is given the terminal before `run` is started."""
     limit: Callable[[], object] = lambda: None

@@ -16,17 +16,17 @@ REDIS = 6379
 """The port of redis."""
 
 
-TIMES = re.compile(r'((?:"-t", "|WAIT = |worker_shutdown_timeout ))\d+')
+TIMES = re.compile(r'((?:"-t", "|start_period = |worker_shutdown_timeout |stop_grace_period = ))\d+')
 """What the examples give as the longest times, in seconds."""
 
 
-def build(name: str, images: Images, bare_image: str) -> str:
+def build(name: str, images: Images, bare_image: str, kit: str = BUILDKIT) -> str:
     """The image of an example, with the binary under test as its `run`, and times for a machine that stands still."""
     with tempfile.TemporaryDirectory() as copy:
         shutil.copytree(FOLDER / name, copy, dirs_exist_ok=True)
         for file in Path(copy).iterdir():
             file.write_text(TIMES.sub(rf"\g<1>{GRACE}", file.read_text()))
-        return images.build(BUILDKIT, "--build-arg", f"RUN={bare_image}", copy)
+        return images.build(kit, "--build-arg", f"RUN={bare_image}", copy)
 
 
 def load_image(images: Images) -> str:
@@ -65,7 +65,7 @@ def answers(container: Container, *words: str) -> bool:
 
 
 def wait_for(container: Container, *ports: int) -> None:
-    """Wait until services take connections at these ports, and the log says that the shell which starts them has ended.
+    """Wait until services take connections at these ports.
 
     If redis is one of them, it has read its data then.
     """
@@ -73,12 +73,32 @@ def wait_for(container: Container, *ports: int) -> None:
     if REDIS in ports:
         script += "redis-cli ping | grep -q PONG"
     wait_until(lambda: answers(container, "bash", "-ec", script), f"answers at {ports}")
-    container.wait_log("exited with code 0")
 
 
 def run_log(container: Container) -> list[str]:
     """The lines that `run` has written, without the level."""
     return re.findall(r"^run: \[\w+\] (.*)$", container.logs(), re.MULTILINE)
+
+
+def steps(container: Container) -> list[str]:
+    """The same without the first line and the pids: what happened to its services, in order."""
+    return [re.sub(r" \(pid \d+\)", "", line) for line in run_log(container)[1:]]
+
+
+def wait_ready(container: Container, service: str) -> None:
+    """Wait until the log says that a service with a healthcheck is ready."""
+    wait_until(lambda: any(step.startswith(f"{service}: ready, ") for step in steps(container)), f"{service} is ready")
+
+
+def wait_healthy(container: Container) -> None:
+    """Wait until the engine says so, which it learns from the image's HEALTHCHECK."""
+    wait_until(lambda: container.inspect(".State.Health.Status") == "healthy", "the container is healthy")
+
+
+def plan(image: str) -> list[str]:
+    """The services of an example's file in order of start, as `run -n` numbers them."""
+    text = docker("run", "--rm", "--network", "none", "--entrypoint", "/bin/run", image, "-nf", "/etc/services.toml")
+    return re.findall(r"^ *(\d+\. .*)$", text, re.MULTILINE)
 
 
 class Inside(NamedTuple):
@@ -108,6 +128,6 @@ def first(container: Container, name: str) -> Inside:
     return min(process for process in inside(container) if process.name == name)
 
 
-def kill_inside(container: Container, name: str, pid: int) -> None:
-    """Send a process of the container a signal by name."""
-    execute(container, "sh", "-c", f"kill -{name} {pid}")
+def kill_inside(container: Container, name: str, *pids: int) -> None:
+    """Send processes of the container, one after the other, a signal by name."""
+    execute(container, "sh", "-c", f"kill -{name} {' '.join(map(str, pids))}")

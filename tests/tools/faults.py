@@ -1,6 +1,7 @@
 """Injecting faults: system calls that fail as their manual pages say, by strace(1) or seccomp(2); and their table.
 
 Each errno is injected once, always, and at random calls. RUN_FAULTS_SEED repeats the random ones; the table shows it.
+Whatever is injected must have been, or the test fails: a call that is never made would pass for one that may fail.
 """
 
 import errno
@@ -17,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import AS_PID_1, DEADLINE, children, compile_c, status, wait_until
+from harness import AS_PID_1, DEADLINE, compile_c, status, wait_until
+from harness import children as children_of
 
 LISTED = {
     "fork": "EAGAIN ENOMEM ENOSYS",
@@ -54,12 +56,6 @@ SEED = os.environ.setdefault("RUN_FAULTS_SEED", str(random.SystemRandom().randra
 """The same in all processes that pytest-xdist starts."""
 
 
-class Drawn(str):
-    """A `when` that was drawn at random: it may name calls that are never made."""
-
-    __slots__ = ()
-
-
 def errnos(call: str) -> list[str]:
     """What a system call may fail with."""
     pages = [LISTED[call], LISTED.get(SECOND_PAGE.get(call, ""), "")]
@@ -71,23 +67,23 @@ def interrupted(when: str) -> str:
 
     CPython tries again each time (PEP 475), and would do so for ever.
     """
-    shortened = re.sub(r"^(\d+)\+$", lambda first: f"{first[1]}..{int(first[1]) + 19}", when)
-    return Drawn(shortened) if isinstance(when, Drawn) else shortened
+    return re.sub(r"^(\d+)\+$", lambda first: f"{first[1]}..{int(first[1]) + 19}", when)
 
 
-def draw(generator: random.Random, last: int) -> Drawn:
-    """An expression for `when` of strace(1) that begins at one of the first calls."""
-    first = generator.randint(1, last)
-    forms = [f"{first}", f"{first}+", f"{first}+{generator.randint(2, 4)}", f"{first}..{first + last // 2}"]
-    return Drawn(generator.choice(forms))
+def draw(generator: random.Random, calls: int) -> str:
+    """An expression for `when` of strace(1) that begins at one of so many calls."""
+    first = generator.randint(1, calls)
+    step, more = generator.randint(2, 4), generator.randint(0, 2)
+    return generator.choice([f"{first}", f"{first}+", f"{first}+{step}", f"{first}..{first + more}"])
 
 
 def every_errno(
-    call: str, *whens: str, drawn: int = 0, calls: int = 4, but: tuple[str, ...] = ()
+    call: str, *whens: str, drawn: int = 0, calls: int = 1, but: tuple[str, ...] = ()
 ) -> pytest.MarkDecorator:
     """Run a test for each errno of a call, and each way to inject it, and count them in the table.
 
-    Random ways are drawn in addition, among about the given number of calls that are made.
+    Random ways are drawn in addition. They begin at one of so many calls, which are made for certain as long as none of
+    them has failed.
     """
     names = {ONCE: "once", ALWAYS: "always"}
     parameters = []
@@ -95,8 +91,9 @@ def every_errno(
         if error in but:
             continue
         generator = random.Random(f"{SEED} {call} {error}")
-        for when in [*whens, *(draw(generator, calls) for _ in range(drawn))]:
-            name = f"at-random-{when}" if isinstance(when, Drawn) else names.get(when, f"at-{when}")
+        ways = [(when, names.get(when, f"at-{when}")) for when in whens]
+        ways += [(when, f"at-random-{when}") for when in (draw(generator, calls) for _ in range(drawn))]
+        for when, name in ways:
             mark = pytest.mark.fault(call, error)
             effective = interrupted(when) if error == "EINTR" and call != "sigwaitinfo" else when
             parameters.append(pytest.param(error, effective, id=f"{error}-{name}", marks=mark))
@@ -108,6 +105,11 @@ ORDINARY = ("-q", "/bin/sh", "-c", "echo started; ( (exit 9) & ); exit 7")
 
 HELD = ("-q", "/bin/sh", "-c", "echo started; read _; ( (exit 9) & ); exit 7")
 """The same, where the command waits for the end of its stdin, a pipe."""
+
+OPEN = "?open,openat"
+
+LISTS = {"self": "/proc/self/status", "children": "/proc/thread-self/children"}
+"""What is opened to list the children: whether /proc is that of the own pid namespace, and the list."""
 
 TWO_GROUPS = 'mkfifo "$0"; setsid sh -c \'echo >"$1"; exec sleep 1000\' sh "$0" & read _ <"$0"; sleep 1000 & exit 7'
 """A script that leaves an orphan in its own process group, and a daemon in another one. $0 names a pipe to be made."""
@@ -142,17 +144,17 @@ class Traced:
     @property
     def calls(self) -> list[str]:
         """The calls that strace has written down so far, in whole lines."""
-        return self._trace.read_text(errors="replace").rpartition("\n")[0].splitlines() if self._trace.exists() else []
+        return traced_calls(self._trace)
 
     @property
     def failed(self) -> list[str]:
         """Those that were made to fail."""
-        return [call for call in self.calls if call.endswith("(INJECTED)")]
+        return failed(self.calls)
 
     @property
     def run(self) -> int:
         """The pid of the `run` that is traced, or 0 if it has ended."""
-        found = children(self.process.pid)
+        found = children_of(self.process.pid)
         return found[0] if found else 0
 
     def wake_until_failed(self, count: int = 1) -> None:
@@ -181,7 +183,10 @@ class Traced:
         return stdout.readline().decode()
 
     def finish(self) -> "Traced":
-        """Wait for the end: of `run`, and of everything that it has started, which all has its stdout."""
+        """Wait for the end: of `run`, and of everything that it has started, which all has its stdout.
+
+        Fails if nothing was made to fail.
+        """
         try:
             wait_until(self._ended_or_endless, "run ends")
             assert self.process.poll() is not None, f"an endless loop:\n{self.log[:2000]}"
@@ -192,6 +197,7 @@ class Traced:
             raise AssertionError(f"{error}\n{self.log[:2000]}") from None
         self._finished = True
         self.code, self.out = self.process.returncode, (out or b"").decode()
+        assert self.failed, f"no fault was injected:\n{self.calls}"
         return self
 
     def _ended_or_endless(self) -> bool:
@@ -259,6 +265,16 @@ def assert_told(log: str, error: str, names: list[str]) -> None:
 Trace = Callable[..., Traced]
 
 
+def traced_calls(trace: Path) -> list[str]:
+    """The calls in a file of strace(1), as far as their lines are whole."""
+    return trace.read_text(errors="replace").rpartition("\n")[0].splitlines() if trace.exists() else []
+
+
+def failed(calls: list[str]) -> list[str]:
+    """Those that were made to fail."""
+    return [call for call in calls if call.endswith("(INJECTED)")]
+
+
 def injection(folder: Path, calls: str, error: str, when: str, paths: tuple[str | Path, ...] = ()) -> list[str]:
     """The words of strace(1) that make calls fail, and write down all calls of these."""
     words = [STRACE, "--quiet=all", "-o", str(folder / "trace"), "-e", f"trace={calls}"]
@@ -298,17 +314,22 @@ def trace(binary: str, tmp_path: Path) -> Iterator[Trace]:
 
 @pytest.fixture
 def trace_pid_1(binary: str, tmp_path: Path) -> Iterator[Trace]:
-    """Starts the binary as PID 1 of a pid namespace, under a strace outside of it. See trace."""
+    """Starts the binary as PID 1 of a pid namespace, under a strace outside of it. See trace.
+
+    With children what it starts is traced too.
+    """
     started: list[Traced] = []
     tracers: list[subprocess.Popen[bytes]] = []
 
-    def start(calls: str, error: str, when: str, *words: str, paths: tuple[str, ...] = ()) -> Traced:
+    def start(
+        calls: str, error: str, when: str, *words: str, children: bool = False, paths: tuple[str, ...] = ()
+    ) -> Traced:
         # The shell is replaced by the binary once it is traced, which it is told through its standard input.
         argv = [*AS_PID_1, "sh", "-c", 'read _; exec "$@"', "sh", binary, *words]
         traced = Traced(tmp_path, argv, {"stdin": subprocess.PIPE})
         started.append(traced)
-        shell = wait_until(lambda: children(traced.process.pid), "unshare has started the shell")[0]
-        options = injection(tmp_path, calls, error, when, paths)
+        shell = wait_until(lambda: children_of(traced.process.pid), "unshare has started the shell")[0]
+        options = [*injection(tmp_path, calls, error, when, paths), *["-f"] * children]
         tracers.append(subprocess.Popen([*options, "-p", str(shell)]))
         wait_until(lambda: status(shell).get("TracerPid", "0") != "0", "strace has attached itself")
         assert traced.process.stdin is not None

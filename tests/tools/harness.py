@@ -16,6 +16,9 @@ DEADLINE = 300.0
 AS_PID_1 = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child=KILL")
 """The words before those of a command that make it PID 1 of a pid namespace of its own; they need root."""
 
+WITHOUT_PROC = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh")
+"""The words before those of a command for which there is no /proc; they need root."""
+
 
 def wait_until(condition: Callable[[], T], what: str, seconds: float = DEADLINE) -> T:
     """Wait for a condition to come true, and return its value. Fails with what was waited for."""

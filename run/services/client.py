@@ -1,0 +1,148 @@
+"""The client: `run -c` asks the `run` of this container, and shows what it answers. Source: contract, "Control"."""
+
+import errno
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from run import _kernel, children
+from run.cli import Options
+from run.descriptors import STDOUT
+from run.log import Log
+from run.loop import RunError
+from run.services import place, status
+from run.services.orders import RequestError, parse
+from run.services.sockets import AF_UNIX, MSG_NOSIGNAL, SOCK_CLOEXEC, SOCK_STREAM, Socket
+from run.services.words import decoded
+from run.stdout import show
+
+PATIENCE = 10.0
+"""Seconds in which `run` has to answer."""
+
+ATTEMPTS = 20
+"""How often it is tried while the connection is closed before anything was said."""
+
+FAILED = 1
+
+NOT_ACCEPTED = "no answer: root, or the user of `run`, in the same pid namespace is accepted"
+
+
+def ask(options: Options, log: Log) -> int:
+    """Ask, show the answer, and return the exit code: 0, or 1 and the reason. Raises RunError for wrong words."""
+    assert options.action is not None
+    words = [decoded(word) for word in options.words]
+    try:
+        parse(options.action, words)
+    except RequestError as error:
+        raise RunError(str(error)) from None
+    _be_interruptible()
+    request = json.dumps({"action": options.action, "words": words}).encode() + b"\n"
+    try:
+        for _ in range(ATTEMPTS):
+            try:
+                return _show(options.action, _lines(_connected(), request), log)
+            except _UnheardError:
+                continue
+        log.error(NOT_ACCEPTED)
+    except _NoAnswerError as error:
+        log.error(str(error))
+    except TimeoutError:
+        log.error(f"no answer within {PATIENCE:g} s")
+    except OSError as error:
+        log.error(f"no answer: {error.strerror}")
+    except (ValueError, LookupError, TypeError):
+        log.error("the answer cannot be understood")
+    return FAILED
+
+
+class _NoAnswerError(Exception):
+    """There is nobody to ask, or no longer."""
+
+
+class _UnheardError(Exception):
+    """The connection was closed before anything was said: to who may not ask, or is slow where very many ask."""
+
+
+def _be_interruptible() -> None:
+    """Let signals end this process as they would end any other: it is no PID 1, and has no children."""
+    _kernel.set_mask(_kernel.started_with()[0])
+
+
+def _connected() -> Socket:
+    """A connection to the `run` of this container. Raises _NoAnswerError and OSError."""
+    pids = place.pids()
+    me = os.getpid()
+    found = [pid for pid in pids if pid != me]
+    if len(found) > 1 and 1 not in found:
+        found = [pid for pid in found if children.descends(me, pid)] or found
+        if len(found) > 1:
+            raise _NoAnswerError(
+                f"several of them are here, with the pids {', '.join(map(str, found))}: one is accepted"
+            )
+    pid = 1 if 1 in found else found[0] if found else 0
+    if not pid:
+        raise _NoAnswerError("there is no `run` with services in this container")
+    connection = Socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
+    try:
+        connection.connect_within(PATIENCE, b"\0" + f"{place.prefix()}/{pid}".encode())
+    except OSError as error:
+        if error.errno == errno.ECONNREFUSED:
+            raise _NoAnswerError("there is no `run` with services in this container") from None
+        raise
+    peer, uid = connection.peer()
+    if peer != pid:
+        raise _NoAnswerError(f"it is not the `run` of this container that answers, but pid {peer} of uid {uid}")
+    if os.geteuid() not in (0, uid) and uid:
+        raise _NoAnswerError(NOT_ACCEPTED)
+    return connection
+
+
+def _lines(connection: Socket, request: bytes) -> Iterator[dict[str, Any]]:
+    """The lines of the answer to a request; for an order that was accepted, without a limit on the time.
+
+    Raises _UnheardError, _NoAnswerError and OSError.
+    """
+    begun = b""
+    is_heard = False
+    try:
+        connection.sendall(request, MSG_NOSIGNAL)
+        while data := connection.recv(1 << 16):
+            is_heard = True
+            *lines, begun = (begun + data).split(b"\n")
+            for line in lines:
+                answer = json.loads(line)
+                if "accepted" in answer:
+                    connection.settimeout(None)
+                else:
+                    yield answer
+    except (BrokenPipeError, ConnectionResetError):
+        pass
+    if not is_heard:
+        raise _UnheardError
+    raise _NoAnswerError("`run` has ended, or has no patience any more, before all was said")
+
+
+def _show(action: str, lines: Iterator[dict[str, Any]], log: Log) -> int:
+    """Show an answer; return the exit code."""
+    services = []
+    for answer in lines:
+        if "service" in answer:
+            services.append(answer["service"])
+            continue
+        for error in answer["errors"]:
+            if action == "health":
+                show(f"{error}\n")
+            else:
+                log.error(error)
+        if action == "status" and not answer["code"]:
+            show(status.table(services, _has_colours()))
+        elif action == "json":
+            show("".join(json.dumps(service) + "\n" for service in services))
+        return int(answer["code"])
+    return FAILED
+
+
+def _has_colours() -> bool:
+    """Whether stdout is a terminal, and NO_COLOR is not set: https://no-color.org."""
+    return os.isatty(STDOUT) and not any(e.startswith(b"NO_COLOR=") and e[9:] for e in _kernel.environment())

@@ -1,0 +1,78 @@
+"""Sockets: those of the C module behind `socket`.
+
+`socket` itself makes enumerations of a hundred constants, and imports selectors and mathematics for what is not used
+here: half a megabyte in the file, and 5 ms at each start of a build without the snapshot.
+"""
+
+from _socket import (
+    AF_INET,
+    AF_INET6,
+    AF_UNIX,
+    CMSG_LEN,
+    MSG_NOSIGNAL,
+    SCM_CREDENTIALS,
+    SO_ERROR,
+    SO_PASSCRED,
+    SO_PEERCRED,
+    SO_SNDTIMEO,
+    SOCK_CLOEXEC,
+    SOCK_DGRAM,
+    SOCK_NONBLOCK,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    inet_pton,
+    socket,
+)
+from struct import Struct
+
+__all__ = [
+    "AF_INET",
+    "AF_INET6",
+    "AF_UNIX",
+    "CMSG_LEN",
+    "MSG_NOSIGNAL",
+    "SCM_CREDENTIALS",
+    "SOCK_CLOEXEC",
+    "SOCK_DGRAM",
+    "SOCK_NONBLOCK",
+    "SOCK_STREAM",
+    "SOL_SOCKET",
+    "SO_ERROR",
+    "SO_PASSCRED",
+    "SO_PEERCRED",
+    "Socket",
+    "inet_pton",
+]
+
+CREDENTIALS = Struct("iII")
+"""struct ucred of unix(7): pid, uid, gid."""
+
+
+TIME = Struct("@ll")
+"""struct timeval: seconds and microseconds."""
+
+
+class Socket(socket):
+    """A socket, with what socket.socket() does in Python."""
+
+    def connect_within(self, seconds: float, address: bytes) -> None:
+        """Connect to a socket of unix(7), and wait if its queue is full, but not for longer. Raises OSError.
+
+        A socket that does not block, as one with settimeout() is none, would fail at once: connect(2), EAGAIN.
+        """
+        self.setsockopt(SOL_SOCKET, SO_SNDTIMEO, TIME.pack(int(seconds), 0))
+        try:
+            self.connect(address)
+        except BlockingIOError:
+            raise TimeoutError from None
+        self.settimeout(seconds)
+
+    def accept(self) -> "Socket":
+        """Take the next connection. Raises OSError."""
+        fd, _ = self._accept()  # type: ignore[attr-defined]
+        return Socket(self.family, self.type, self.proto, fd)
+
+    def peer(self) -> tuple[int, int]:
+        """Who is at the other end: pid, 0 for one in another pid namespace, and uid: SO_PEERCRED of unix(7)."""
+        pid, uid, _ = CREDENTIALS.unpack(self.getsockopt(SOL_SOCKET, SO_PEERCRED, CREDENTIALS.size))
+        return pid, uid

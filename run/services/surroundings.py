@@ -1,0 +1,70 @@
+"""The surroundings of services: the descriptors that they get, and those that `run` needs for that. Opened once.
+
+Source: contract, "Surroundings" and "Output".
+"""
+
+import os
+
+from run import _kernel, descriptors
+from run.descriptors import STDERR, STDOUT
+from run.log import Log
+from run.services.plan import Plan, Service
+from run.services.relay import Relay
+from run.services.sink import SharedLog, Sink
+from run.services.watch import Watch
+
+SPARE = 4
+"""File descriptors that are needed now and then: for a file of /proc, for a probe's pipe, for who asks by `run -c`."""
+
+LAST_WORDS = 2.0
+"""Seconds that a reader who is stuck is waited for at the end, at most."""
+
+
+class Surroundings:
+    """What is open for services, for all their lives."""
+
+    def __init__(self, plan: Plan, watch: Watch, quiet: int) -> None:
+        """Open it all; quiet counts `-q`. Raises OSError, for instance when there are too few descriptors."""
+        closed = descriptors.fill_standard_streams()
+        stdout = Sink(STDOUT, "standard output")
+        stderr = stdout if descriptors.are_same_file(STDOUT, STDERR) else Sink(STDERR, "standard error")
+        self.log: Log = SharedLog(quiet, stderr)
+        relayed = [service for service in plan.services if service.output in ("named", "plain")]
+        self.relay = Relay(watch, stdout, stderr, 2 * len(relayed))
+        self.null_in, self.null_out = descriptors.open_null()
+        self._given = tuple(-1 if fd in closed else fd for fd in (STDOUT, STDERR))
+        width = max((len(service.name) for service in relayed if service.output == "named"), default=0)
+        for number, service in enumerate(relayed):
+            self.relay.add(service, width, number, owner(service))
+        daemons = sum(service.daemon for service in plan.services)  # one descriptor for each, in its life
+        for spare in [os.dup(self.null_in) for _ in range(SPARE + daemons)]:
+            os.close(spare)
+
+    def files(self, service: Service) -> tuple[int, int, int]:
+        """What a service gets as stdin, stdout and stderr."""
+        if service.output == "null":
+            return self.null_in, self.null_out, self.null_out
+        out, err = self._given if service.output == "inherit" else self.relay.streams(service.name)
+        return self.null_in, out, err
+
+    def say_what_is_dropped(self) -> None:
+        """Say, once, that nobody takes what services write."""
+        for sink in self.relay.sinks:
+            if sink.failure:
+                self.log.complain(f"{sink.name}: {sink.failure}: what services write there is dropped")
+
+    def end(self, grace_left: float | None, last_line: str) -> None:
+        """Pass on the last words, and the log's last line; a reader who is stuck is waited for, but not long."""
+        until = _kernel.monotonic() + (LAST_WORDS if grace_left is None else min(grace_left, LAST_WORDS))
+        self.relay.drain(until)
+        for sink in self.relay.sinks:
+            if sink.dropped and not sink.failure:
+                self.log.warn(f"{sink.name}: {sink.dropped} bytes were dropped, for nobody has read them in time")
+        self.log.info(last_line)
+        self.relay.flush(until)
+
+
+def owner(service: Service) -> tuple[int, int]:
+    """Whose a service's pipes are: uid and gid."""
+    identity = service.identity
+    return (identity.uid, identity.gid) if identity else (os.geteuid(), os.getegid())
