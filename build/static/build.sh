@@ -49,9 +49,10 @@ cd "$root"
 flags=(-std=gnu11 -O2 -fno-pie -ffunction-sections -fdata-sections -Wall -Wextra -Werror "-I$include")
 flags+=(-Wno-deprecated-declarations) # newer Pythons deprecate functions that older ones have nothing else for
 [ "$snapshot" = 0 ] || flags+=(-DRUN_SNAPSHOT)
-objects=()
-compile() { # NAME SOURCE FLAG...
-    gcc "${flags[@]}" "${@:3}" -c "$2" -o "$work/$1.o"
+objects=() compilers=()
+compile() { # NAME SOURCE FLAG...: all at once
+    gcc "${flags[@]}" "${@:3}" -c "$2" -o "$work/$1.o" &
+    compilers+=($!)
     objects+=("$work/$1.o")
 }
 compile start run/_start.c -DRUN_ENTRY
@@ -64,6 +65,11 @@ compile inittab "$work/generated/inittab.c"
 compile absent build/static/absent.c -D_GNU_SOURCE -fno-builtin
 
 link() { # TARGET FLAG...
+    local compiler
+    for compiler in "${compilers[@]}"; do
+        wait "$compiler"
+    done
+    compilers=()
     # shellcheck disable=SC2086
     gcc -static -no-pie -s -o "$1" "${objects[@]}" "$library" $libraries -lm \
         -Wl,--entry=run_entry "${linker_flags[@]}" -Wl,-Map="$1.map" "${@:2}"
@@ -78,7 +84,7 @@ else
     for function in malloc calloc realloc free pthread_self pthread_key_create; do
         wrapped+=("-Wl,--wrap=$function")
     done
-    # At this address, and not lower, no small number looks like a pointer, to prove.py.
+    # At this address, and not lower, no small number looks like a pointer, to prove.py. heap.c has room below it.
     link_mould() { # BYTES: with a heap of that size
         link "$work/mould" "${wrapped[@]}" -Wl,-T,build/static/snapshot.ld -Wl,--defsym=snapshot_heap_size="$1" \
             -Wl,-Ttext-segment=0x30000000
@@ -94,7 +100,8 @@ else
         [ "$status" = 3 ] || break
         mv "$work/image" "$work/plan"
     done
-    [ "$status" = 0 ] || stop "no plan for the snapshot's heap was made in $attempt attempts"
+    [ "$status" != 3 ] || say "no plan for the snapshot's heap holds, after $attempt attempts"
+    [ "$status" = 0 ] || stop "the snapshot cannot be made: SNAPSHOT=0 builds without it"
     objcopy --update-section .snapshot="$work/image" "$work/mould" "$work/run"
     "$python" -E -s -B build/static/prove.py "$work/mould" "$modules" "$work/plan" "$work/image" "$work/run" ||
         stop "SNAPSHOT=0 builds without it"

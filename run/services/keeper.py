@@ -62,6 +62,7 @@ class Keeper(Charge):
         self._first = 0
         self._code = 0
         self._is_killing = False
+        self._has_crashed = False
 
     def run(self, files: tuple[int, int, int], parent: int) -> int:
         """Start the service, and return the highest exit code once all that descends from it has ended."""
@@ -129,10 +130,12 @@ class Keeper(Charge):
         if stop_signal(status):
             return True
         code = exit_code(status)
-        self._code = max(self._code, code)
+        if not self._has_crashed:
+            self._code = max(self._code, code)
         if pid == self._first:
             self._first = 0
-            self._is_killing = self._is_killing or code != 0  # it has crashed: what is left goes, too
+            self._has_crashed = code != 0  # what is left goes, too, and counts for nothing
+            self._is_killing = self._is_killing or self._has_crashed
             self._tell(ENDED, str(code))
         return True
 

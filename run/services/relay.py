@@ -174,31 +174,36 @@ class Relay:
         """Whether something has failed that is to be tried again soon."""
         return bool(self._unwatched)
 
-    def drain(self, seconds: float) -> None:
-        """Pass on what is left, now that nobody writes any more; give a sink that is blocked so much time.
+    def drain(self, until: float) -> None:
+        """Pass on what is left, now that nobody writes any more; a sink that is blocked has time until then.
 
         Nothing is waited for afterwards.
         """
-        until = _kernel.monotonic() + seconds
         readable = self._watch.close()
         parked = {*self._unwatched, *(source for sources in self._parked.values() for source in sources)}
         left = [s for s in self._sources.values() if s.reads in readable or s in parked or s.has_end or s.has_begun]
         for source in left:
             source.life_ended()
-        poll = select.poll()
-        while True:
+        in_time = True
+        while in_time and any(source.has_end for source in left):
             for source in left:
                 source.pass_on_last_words()
-            blocked = [sink for sink in self.sinks if sink.is_blocked]
+            in_time = self.flush(until)
+        for sink in self.sinks:
+            if sink.is_blocked:
+                sink.drop()
+                sink.dropped += sum(_kernel.unread(source.reads) for source in left if source.sink is sink)
+
+    def flush(self, until: float) -> bool:
+        """Write what the sinks have kept; say whether that was possible until then."""
+        while blocked := [sink for sink in self.sinks if sink.is_blocked]:
             seconds = until - _kernel.monotonic()
-            if not blocked or seconds <= 0:
-                break
+            if seconds <= 0:
+                return False
+            poll = select.poll()
             for sink in blocked:
                 poll.register(sink.fd, select.POLLOUT)
             poll.poll(seconds * 1000)
             for sink in blocked:
-                poll.unregister(sink.fd)
                 sink.flush()
-        for sink in blocked:
-            sink.drop()
-            sink.dropped += sum(_kernel.unread(source.reads) for source in left if source.sink is sink)
+        return True

@@ -71,7 +71,7 @@ class Sink:
 
     def give_up(self, reason: str) -> None:
         """Something has failed: what is kept is dropped."""
-        self.failure = reason
+        self.failure = self.failure or reason  # ECONNRESET comes before EPIPE
         self.drop()
 
     def drop(self) -> None:

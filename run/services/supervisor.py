@@ -73,9 +73,8 @@ class Supervisor(Charge):
         while (signal := _kernel.wait_signal(STOPPING, 0)) is not None:  # before anything is started
             self.signalled(*signal)
         Loop(self, self._log).run()
-        self._surroundings.end(self._manager.grace_left(_now()))
         code = self._manager.exit_code
-        self._log.info(f"no process is left: exiting with code {code}")
+        self._surroundings.end(self._manager.grace_left(_now()), f"no process is left: exiting with code {code}")
         return code
 
     def _open_control(self) -> Control | None:
@@ -150,6 +149,7 @@ class Supervisor(Charge):
         """A signal has come: to stop all, or to be passed on."""
         if signum == CHLD or (code > 0 and code in CLD_CODES):
             self._may_reap = True
+            self._is_childless = False  # what docker exec(1) leaves becomes a child of PID 1
         elif signum == TSTP:
             if code > 0:
                 terminal.suspend()  # Ctrl-Z: services have no terminal, and go on

@@ -5,7 +5,7 @@ Source: contract, "Surroundings" and "Output".
 
 import os
 
-from run import descriptors
+from run import _kernel, descriptors
 from run.descriptors import STDERR, STDOUT
 from run.log import Log
 from run.services.plan import Plan, Service
@@ -53,12 +53,15 @@ class Surroundings:
             if sink.failure:
                 self.log.complain(f"{sink.name}: {sink.failure}: what services write there is dropped")
 
-    def end(self, grace_left: float | None) -> None:
-        """Pass on the last words; a reader who is stuck is waited for, but not long."""
-        self.relay.drain(LAST_WORDS if grace_left is None else min(grace_left, LAST_WORDS))
+    def end(self, grace_left: float | None, last_line: str) -> None:
+        """Pass on the last words, and the log's last line; a reader who is stuck is waited for, but not long."""
+        until = _kernel.monotonic() + (LAST_WORDS if grace_left is None else min(grace_left, LAST_WORDS))
+        self.relay.drain(until)
         for sink in self.relay.sinks:
             if sink.dropped and not sink.failure:
                 self.log.warn(f"{sink.name}: {sink.dropped} bytes were dropped, for nobody has read them in time")
+        self.log.info(last_line)
+        self.relay.flush(until)
 
 
 def owner(service: Service) -> tuple[int, int]:

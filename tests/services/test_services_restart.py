@@ -158,7 +158,7 @@ def test_one_that_restarts_stops_nobody_and_nobody_else_restarts_with_it(serve: 
 def test_services_that_fail_at_once_for_ever_keep_nothing_from_running(serve: Server, journal: Journal) -> None:
     bad = {f"bad{number}": {"command": ["/bin/false"], "restart": "always", **FAST} for number in range(20)}
     trap = f"trap '{journal.note('hup')}; exit 0' HUP; {journal.note('ready')}; while :; do sleep 0.01; done"
-    started = serve({**bad, "web": {"command": trap}}, "-q")
+    started = serve({**bad, "web": {"command": trap}}, "-qq")
     journal.wait("ready")
     started.send(signal.SIGHUP)
     assert started.wait() == 1

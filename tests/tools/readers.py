@@ -36,9 +36,11 @@ def stream(_: Path) -> Ends:
 
 
 def tcp(_: Path) -> Ends:
-    """A TCP connection."""
+    """A TCP connection that keeps little: what it keeps by itself grows for a while."""
     with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client = socket.create_connection(server.getsockname())
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         ours, _ = server.accept()
     return ours.detach(), client.detach()
 
@@ -79,13 +81,14 @@ class Reader:
         """How many seconds to wait after each piece."""
         self.size = 65536
         """Bytes of a piece."""
-        self._parts: list[bytes] = []
+        self.parts: list[bytes] = []
+        """What has come so far."""
         self._thread = threading.Thread(target=self._read, daemon=True)
 
     @property
     def text(self) -> str:
         """What has come so far."""
-        return b"".join(self._parts).decode(errors="replace")
+        return b"".join(self.parts).decode(errors="replace")
 
     @property
     def lines(self) -> list[str]:
@@ -106,7 +109,7 @@ class Reader:
     def _read(self) -> None:
         try:
             while part := os.read(self.fd, self.size):
-                self._parts.append(part)
+                self.parts.append(part)
                 if seconds := self.slow():
                     time.sleep(seconds)
         except OSError:
