@@ -256,15 +256,15 @@ size_t heap_plan(const char *path, enum touch (*touch_of)(const char *place, siz
 
     for (uint32_t i = 0; file && i < book->count; i++) {
         const struct block *block = &book->blocks[i];
-        size_t size = block->place ? block->grains * GRAIN : 0;
-        enum kind kind = i < book->plan_count ? book->plan[i].kind : KEPT;
+        size_t size = block->grains * GRAIN;
+        enum kind kind = i < book->plan_count ? book->plan[i].kind : FREED;
 
         if (touch_of)
-            kind = kinds[touch_of(block->place, size)];
-        else if (kind == FREED)
-            kind = KEPT;
-        struct plan plan = {.kind = size ? kind : FREED, .grains = block->grains & 0x3fffffff};
-        all += size;
+            kind = block->place ? kinds[touch_of(block->place, size)] : FREED;
+        else if (block->place && kind == FREED)
+            kind = KEPT; /* and what has been kept before may be again: so there is an end to better plans */
+        struct plan plan = {.kind = kind, .grains = block->grains & 0x3fffffff};
+        all += kind == FREED ? 0 : size;
         fwrite(&plan, sizeof plan, 1, file);
     }
     if (!file || ferror(file) || fclose(file) != 0)
