@@ -202,7 +202,10 @@ class Control:
         for name in names:
             life = self._manager.lives[name]
             told = self._checks.statuses.get(name)
-            self._say(client, {"service": status.values(life, health.get(name), told, now, clock)})
+            known = status.values(life, health.get(name), told, now, clock)
+            if request.action == "status":
+                known = {key: known[key] for key in status.SHOWN}
+            self._say(client, {"service": known})
         self._end(client, 0, [])
 
     def _say(self, client: Client, what: dict[str, Any]) -> None:
