@@ -12,7 +12,7 @@ from harness import Starter, signals
 from hypothesis import HealthCheck, settings
 from probe import Probe
 
-TOOLS = "serving bundles engine extension faults pipeline identity scratch controlling answering"
+TOOLS = "serving bundles engine extension faults pipeline identity scratch controlling answering faulty_sockets"
 """In this order: what uses another comes behind it."""
 pytest_plugins = TOOLS.split()
 

@@ -2,6 +2,7 @@
 
 from run import _kernel
 from run.log import Log
+from run.loop import RunError
 from run.services import health, place, probes
 from run.services.health import Health
 from run.services.life import LATE, SUCCEEDED, UNHEALTHY, Life
@@ -16,7 +17,7 @@ class Checks:
     """Who is healthy, and who is being asked."""
 
     def __init__(self, manager: Manager, watch: Watch, log: Log, null: int) -> None:
-        """Take what is needed; null is what commands read. Raises OSError."""
+        """Take what is needed; null is what commands read. Raises RunError."""
         self._manager = manager
         self._watch = watch
         self._log = log
@@ -38,7 +39,10 @@ class Checks:
         life = self._manager.lives[service.name]
         name = f"{place.own()}/notify/{service.name}"
         main = lambda: life.pid if life.has_main else 0  # noqa: E731
-        return Notify(name, self._watch, self._log, main, lambda message: self._told(life, message)).entry
+        try:
+            return Notify(name, self._watch, self._log, main, lambda message: self._told(life, message)).entry
+        except OSError as error:
+            raise RunError(f"{service.name}: cannot listen for what it tells ('notify'): {error.strerror}") from None
 
     def environment(self, service: Service) -> list[bytes]:
         """A service's environment, with the socket that it may tell."""

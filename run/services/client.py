@@ -51,7 +51,7 @@ def ask(options: Options, log: Log) -> int:
         log.error(f"no answer within {PATIENCE:g} s")
     except OSError as error:
         log.error(f"no answer: {error.strerror}")
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         log.error("the answer cannot be understood")
     return FAILED
 

@@ -88,7 +88,7 @@ class Control:
         for _ in range(MOST_ACCEPTED):
             try:
                 connection = self._socket.accept()
-            except (BlockingIOError, ConnectionAbortedError):
+            except BlockingIOError:
                 return
             except OSError as error:
                 self._log.complain(f"cannot accept a connection of 'run -c': {error.strerror}")
@@ -98,7 +98,7 @@ class Control:
             try:
                 self._welcome(connection)
             except OSError as error:
-                self._log.complain(f"cannot serve a connection of 'run -c': {error.strerror}")
+                self._complain(error)
                 connection.close()
 
     def _welcome(self, connection: Socket) -> None:
@@ -129,14 +129,24 @@ class Control:
             self._watch.remove(fd)
             client.socket.close()
 
+    def _lost(self, client: Client, error: OSError) -> None:
+        """A connection has failed: that its other end is gone need not be said."""
+        if not isinstance(error, (BrokenPipeError, ConnectionResetError)):
+            self._complain(error)
+        self._close(client)
+
+    def _complain(self, error: OSError) -> None:
+        self._log.complain(f"cannot serve a connection of 'run -c': {error.strerror}")
+
     def _readable(self, fd: int) -> None:
         client = self._clients[fd]
         try:
             data = client.socket.recv(LONGEST_REQUEST)
         except BlockingIOError:
             return
-        except OSError:
-            data = b""
+        except OSError as error:
+            self._lost(client, error)
+            return
         if client.is_heard:
             # It has nothing more to say: it has gone, or it does not keep to the rules.
             self._close(client)
@@ -192,7 +202,10 @@ class Control:
         for name in names:
             life = self._manager.lives[name]
             told = self._checks.statuses.get(name)
-            self._say(client, {"service": status.values(life, health.get(name), told, now, clock)})
+            known = status.values(life, health.get(name), told, now, clock)
+            if request.action == "status":
+                known = {key: known[key] for key in status.SHOWN}
+            self._say(client, {"service": known})
         self._end(client, 0, [])
 
     def _say(self, client: Client, what: dict[str, Any]) -> None:
@@ -208,18 +221,17 @@ class Control:
     def _send(self, client: Client) -> None:
         """Send what can be sent at once."""
         try:
-            sent = client.socket.send(client.answer, MSG_NOSIGNAL)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            self._close(client)
-            return
-        client.answer = client.answer[sent:]
-        if client.answer:
-            self._watch.remove(client.socket.fileno())
-            self._watch.add(client.socket.fileno(), self._writable, WRITABLE)
-        elif client.is_last:
-            self._close(client)
+            try:
+                client.answer = client.answer[client.socket.send(client.answer, MSG_NOSIGNAL) :]
+            except BlockingIOError:
+                pass
+            if client.answer:
+                self._watch.remove(client.socket.fileno())
+                self._watch.add(client.socket.fileno(), self._writable, WRITABLE)
+            elif client.is_last:
+                self._close(client)
+        except OSError as error:
+            self._lost(client, error)
 
     def _writable(self, fd: int) -> None:
         self._send(self._clients[fd])

@@ -23,6 +23,7 @@ from _socket import (
     inet_pton,
     socket,
 )
+from errno import ENOTCONN
 from struct import Struct
 
 __all__ = [
@@ -61,10 +62,17 @@ class Socket(socket):
         A socket that does not block, as one with settimeout() is none, would fail at once: connect(2), EAGAIN.
         """
         self.setsockopt(SOL_SOCKET, SO_SNDTIMEO, TIME.pack(int(seconds), 0))
-        try:
-            self.connect(address)
-        except BlockingIOError:
-            raise TimeoutError from None
+        while True:
+            try:
+                self.connect(address)
+                self.getpeername()
+                break
+            except BlockingIOError:
+                raise TimeoutError from None
+            except OSError as error:
+                if error.errno != ENOTCONN:
+                    raise
+                # SIGSTOP and SIGCONT have ended the waiting, which CPython takes for a connection: signal(7), EINTR
         self.settimeout(seconds)
 
     def accept(self) -> "Socket":

@@ -13,6 +13,8 @@ from run.signals import NAMES, RTMAX, RTMIN, describe
 
 WIDTH = 80
 HEAD = ("NAME", "STATE", "HEALTH", "PID", "SINCE", "RESTARTS", "EXIT")
+SHOWN = ("name", "state", "health", "pid", "seconds", "restarts", "exit_code", "status")
+"""What the table is made of: the rest would cost as much time again."""
 NUMBERS = ("PID", "SINCE", "RESTARTS", "EXIT")
 SHORTEST_NAME = 8
 

@@ -2,11 +2,12 @@
 
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 from controlling import APART, DONE, OTHER, Answer, Box, Boxes, refused
-from harness import AS_PID_1, Started, Starter, wait_until
+from harness import AS_PID_1, DEADLINE, Started, Starter, wait_until
 from serving import FOREVER, Server, wait_pid
 
 NOBODY = refused("there is no `run` with services in this container")
@@ -157,6 +158,19 @@ def test_a_run_with_one_command_is_none(start: Starter) -> None:
     pid_1 = start("sleep", "1000", pid_1=True)
     pid_1.wait_log("started sleep")
     assert start.result("-c", "status", prefix=beside(pid_1.pid, "--pid")) == NOBODY
+
+
+def test_a_run_with_one_command_opens_no_socket(binary: str, serve: Server, tmp_path: Path) -> None:
+    """Nor what waits for sockets; one with services does, which shows that it would be seen."""
+    calls = {}
+    file = serve.file({"web": {"command": ["/bin/true"]}})
+    for name, words in {"one": ["/bin/true"], "services": ["-f", str(file)]}.items():
+        trace = tmp_path / name
+        strace = ["strace", "--quiet=all", "-o", str(trace), "-e", "trace=%network,epoll_create1,epoll_ctl,signalfd4"]
+        assert subprocess.run([*strace, binary, "-qq", *words], check=False, timeout=DEADLINE).returncode == 0
+        calls[name] = {call.partition("(")[0] for call in trace.read_text().splitlines() if not call.startswith("---")}
+    assert {"socket", "bind", "listen", "epoll_create1"} <= calls["services"]
+    assert not calls["one"]
 
 
 def test_one_that_has_ended_is_none(box: Boxes, start: Starter) -> None:

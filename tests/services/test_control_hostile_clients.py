@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from controlling import DONE, OTHER, STATUS, Box, Boxes, assert_served, received, refused
-from harness import DEADLINE, wait_until
+from harness import DEADLINE, status, wait_until
 from serving import FOREVER, PYTHON, Journal, wait_pid
 
 MOST = 32
@@ -170,6 +170,10 @@ def test_a_run_that_is_busy_is_waited_for_also_where_many_wait(b: Box, opened: E
             connection.connect(f"\0{b.place}")
     client = b.client("health")
     wait_until(lambda: is_connecting(client.pid), "it waits to connect")
+    os.kill(client.pid, signal.SIGSTOP)  # as Ctrl-Z and fg do: the waiting ends with EINTR, signal(7)
+    wait_until(lambda: status(client.pid)["State"].startswith("T"), "it is stopped")
+    os.kill(client.pid, signal.SIGCONT)
+    wait_until(lambda: is_connecting(client.pid), "it waits again")
     os.kill(b.run, signal.SIGCONT)
     assert (client.wait(), client.out(), client.log()) == DONE
 

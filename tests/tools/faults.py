@@ -12,6 +12,7 @@ import select
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -37,6 +38,21 @@ LISTED = {
     "setpgid": "EACCES EINVAL EPERM ESRCH",
     "open": "EACCES EBADF EBUSY EDQUOT EEXIST EFAULT EFBIG EINTR EINVAL EISDIR ELOOP EMFILE ENAMETOOLONG ENFILE "
     "ENODEV ENOENT ENOMEM ENOSPC ENOTDIR ENXIO EOPNOTSUPP EOVERFLOW EPERM EROFS ETXTBSY EAGAIN",
+    "socket": "EACCES EAFNOSUPPORT EINVAL EMFILE ENFILE ENOBUFS ENOMEM EPROTONOSUPPORT",
+    "bind": "EACCES EADDRINUSE EADDRNOTAVAIL EBADF EFAULT EINVAL ELOOP ENAMETOOLONG ENOENT ENOMEM ENOTDIR "
+    "ENOTSOCK EROFS",
+    "listen": "EADDRINUSE EBADF ENOTSOCK EOPNOTSUPP",
+    "accept4": "EAGAIN EBADF ECONNABORTED EFAULT EINTR EINVAL EMFILE ENFILE ENOBUFS ENOMEM ENOTSOCK EOPNOTSUPP EPERM "
+    "EPROTO",
+    "connect": "EACCES EADDRINUSE EADDRNOTAVAIL EAFNOSUPPORT EAGAIN EALREADY EBADF ECONNREFUSED EFAULT EINPROGRESS "
+    "EINTR EISCONN ENETUNREACH ENOTSOCK EPERM EPROTOTYPE ETIMEDOUT",
+    "recv": "EAGAIN EBADF ECONNREFUSED EFAULT EINTR EINVAL ENOMEM ENOTCONN ENOTSOCK",
+    "send": "EACCES EAGAIN EALREADY EBADF ECONNRESET EDESTADDRREQ EFAULT EINTR EINVAL EISCONN EMSGSIZE ENOBUFS ENOMEM "
+    "ENOTCONN ENOTSOCK EOPNOTSUPP EPIPE",
+    "epoll_ctl": "EBADF EEXIST EINVAL ELOOP ENOENT ENOMEM ENOSPC EPERM",
+    "poll": "EFAULT EINTR EINVAL ENOMEM",
+    "getpeername": "EBADF EFAULT EINVAL ENOBUFS ENOTCONN ENOTSOCK",
+    "getsockopt": "EBADF EFAULT EINVAL ENOPROTOOPT ENOTSOCK",
 }
 """What the ERRORS of the manual pages list. EWOULDBLOCK is EAGAIN; ERESTARTNOINTR never leaves the kernel."""
 
@@ -133,6 +149,7 @@ class Traced:
         with self._log.open("wb") as log:
             every: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": log, **options}
             self.process: subprocess.Popen[bytes] = subprocess.Popen(argv, bufsize=0, env=environment, **every)
+        self.begin = time.monotonic()
         self._finished = False
         self.code = -1
         self.out = ""
