@@ -200,9 +200,10 @@ def test_the_grace_is_9_seconds_where_nothing_else_is_said(serve: Server, journa
 
 def test_the_files_grace_is_that_of_all_together_and_t_overrides_it(serve: Server, journal: Journal) -> None:
     services = {"web": {"command": deaf(journal, "web")}}
-    for options, top in (((), {"stop_grace_period": "300ms"}), (("-t0.3",), {"stop_grace_period": 3600})):
+    ways = (((), {"stop_grace_period": "300ms"}), (("-t0.3",), {"stop_grace_period": 3600}))
+    for number, (options, top) in enumerate(ways, 1):
         started = serve(services, *options, top=top)
-        journal.wait("web ready", len(journal.lines()) + 1)
+        journal.wait("web ready", number)
         begin = time.monotonic()
         started.send(signal.SIGTERM)
         assert started.wait() == 137
