@@ -4,6 +4,7 @@ What does not fit is kept, a little of it, and those who bring lines have to wai
 """
 
 import os
+import select
 
 from run.log import Log
 from run.outlet import Outlet
@@ -15,11 +16,15 @@ MOST_PIECES = 512
 """Pieces in one call; the kernel takes 1024, IOV_MAX of writev(2)."""
 
 
+SHORTLY = 1
+"""Milliseconds in which a reader who keeps up makes room in a pipe that is full."""
+
+
 class Sink:
     """Whole lines go in; to whom they go may be slow, or gone."""
 
-    def __init__(self, given: int, name: str) -> None:
-        """Take a descriptor that `run` was given, and what the log calls it."""
+    def __init__(self, given: int, name: str, interrupts: int) -> None:
+        """Take a descriptor that `run` was given, what the log calls it, and one that tells of what comes first."""
         self.name = name
         self.outlet = Outlet(given)
         self.fd = self.outlet.open()
@@ -30,6 +35,9 @@ class Sink:
         """Why something could not be written."""
         self._kept: list[bytes | memoryview] = []
         self._kept_log = 0
+        self._room = select.poll()
+        self._room.register(self.fd, select.POLLOUT)
+        self._room.register(interrupts, select.POLLIN)
 
     @property
     def is_blocked(self) -> bool:
@@ -56,18 +64,27 @@ class Sink:
 
     def flush(self) -> None:
         """Write what is kept, as far as it can be."""
-        while self._kept:
+        kept = self._kept
+        while kept:
             try:
-                written = self.outlet.write_pieces(self._kept[:MOST_PIECES])
+                written = self.outlet.write_pieces(kept if len(kept) <= MOST_PIECES else kept[:MOST_PIECES])
             except BlockingIOError:
-                return
+                written = 0
             except OSError as error:
                 self.give_up(str(error.strerror))
                 return
-            if not written:
+            if written:
+                self._kept = kept = _rest(kept, written)
+            if kept and not self._has_room_shortly():
                 return
-            self._kept = _rest(self._kept, written)
         self._kept_log = 0
+
+    def _has_room_shortly(self) -> bool:
+        """Wait for room, as long as nothing else happens that comes first: whoever keeps up makes some at once.
+
+        To go round the whole loop for each pipeful would take several times as long.
+        """
+        return self._room.poll(SHORTLY) == [(self.fd, select.POLLOUT)]
 
     def give_up(self, reason: str) -> None:
         """Something has failed: what is kept is dropped."""

@@ -26,8 +26,9 @@ class Surroundings:
     def __init__(self, plan: Plan, watch: Watch, quiet: int) -> None:
         """Open it all; quiet counts `-q`. Raises OSError, for instance when there are too few descriptors."""
         closed = descriptors.fill_standard_streams()
-        stdout = Sink(STDOUT, "standard output")
-        stderr = stdout if descriptors.are_same_file(STDOUT, STDERR) else Sink(STDERR, "standard error")
+        stdout = Sink(STDOUT, "standard output", watch.signal_fd)
+        is_one = descriptors.are_same_file(STDOUT, STDERR)
+        stderr = stdout if is_one else Sink(STDERR, "standard error", watch.signal_fd)
         self.log: Log = SharedLog(quiet, stderr)
         relayed = [service for service in plan.services if service.output in ("named", "plain")]
         self.relay = Relay(watch, stdout, stderr, 2 * len(relayed))

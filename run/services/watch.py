@@ -22,8 +22,9 @@ class Watch:
         """Take the set of signals to wait for. Raises OSError."""
         self._signals = signals
         self._epoll = select.epoll()
-        self._signal_fd = _kernel.signal_fd(signals)
-        self._epoll.register(self._signal_fd, READABLE)
+        self.signal_fd = _kernel.signal_fd(signals)
+        """Readable when a signal has come, an end of a process among them."""
+        self._epoll.register(self.signal_fd, READABLE)
         self._handlers: dict[int, Handler] = {}
         self._late_handlers: dict[int, Handler] = {}
         self._ready: list[int] = []
@@ -70,7 +71,7 @@ class Watch:
         if self._resting:
             self._look_again()
         signals: list[Signal] = []
-        if self._signal_fd in self._ready:
+        if self.signal_fd in self._ready:
             while len(signals) < MOST_SIGNALS and (signal := _kernel.wait_signal(self._signals, 0)) is not None:
                 signals.append(signal)
         return signals
