@@ -16,15 +16,38 @@ SHOWN = 20
 """How many of those that were sent a signal are named in the log."""
 
 
-def _proc_is_ours() -> bool:
-    """Whether /proc shows the pid namespace that `run` is in: then NSpid of proc(5) has one number, our own.
+class _Proc:
+    """What is known of /proc."""
 
-    After unshare(2) of a pid namespace the old /proc stays mounted, with numbers that mean other processes here.
-    """
-    _, found, rest = proc.read("/proc/self/status").partition(b"\nNSpid:")
-    if not found:
-        return os.readlink("/proc/self") == str(os.getpid())
-    return rest.partition(b"\n")[0].split() == [b"%d" % os.getpid()]
+    def __init__(self) -> None:
+        self.was_ours = False
+
+    def is_ours(self) -> bool:
+        """Whether /proc shows the pid namespace that `run` is in: then NSpid of proc(5) has one number, our own.
+
+        After unshare(2) of a pid namespace the old /proc stays mounted, with numbers that mean other processes here.
+        Where it was ours, a look at our own number is enough to see that it is no other one now. Raises OSError.
+        """
+        own = os.getpid()
+        if self.was_ours or not (numbers := _nspid()):
+            self.was_ours = os.readlink("/proc/self") == str(own)
+        else:
+            self.was_ours = numbers == [b"%d" % own]
+        return self.was_ours
+
+
+_proc = _Proc()
+
+
+def begin() -> None:
+    """Know nothing yet: at the start of a process."""
+    _proc.was_ours = False
+
+
+def _nspid() -> list[bytes]:
+    """Our own numbers in each pid namespace, as /proc tells; none from a kernel that does not tell. Raises OSError."""
+    _, _, rest = proc.read("/proc/self/status").partition(b"\nNSpid:")
+    return rest.partition(b"\n")[0].split()
 
 
 def group_of(pid: int) -> int:
@@ -99,7 +122,7 @@ def not_as_group() -> set[int]:
 def find_recipients() -> Recipients | None:
     """Who gets a signal, or None where /proc does not tell. Raises MemoryError."""
     try:
-        if not _proc_is_ours():
+        if not _proc.is_ours():
             return None
         # The own group must not get it as a whole; 0 is how getpgid(2) shows a group of an outer pid namespace.
         found = Recipients(not_as_group())
@@ -239,7 +262,7 @@ def is_in_own_namespace(pid: int) -> bool:
     if not pid:
         return False
     try:
-        if not _proc_is_ours():
+        if not _proc.is_ours():
             return True  # nobody can tell; pid is not 0: it is in this one, or in one below
         _, found, rest = proc.read(f"/proc/{pid}/status").partition(b"\nNSpid:")
     except OSError:
@@ -249,7 +272,10 @@ def is_in_own_namespace(pid: int) -> bool:
 
 def job_groups() -> set[int]:
     """The process groups of the children that are in the session of `run`, without those that are stopped already."""
-    found = find_recipients()
+    try:
+        found = find_recipients()
+    except MemoryError:
+        found = None
     if found is None:
         return set()
     session = os.getsid(0)
@@ -344,13 +370,21 @@ def _only_process_of(target: int, found: Recipients | None) -> int:
 class Delivery:
     """A signal on its way: who was reached, and by reason who was not. Who is gone is neither."""
 
-    def __init__(self, signum: int, found: Recipients | None = None, queued: Queued | None = None) -> None:
-        """Nobody yet. What came with a queued signal is passed on where one process gets it."""
+    def __init__(
+        self,
+        signum: int,
+        found: Recipients | None = None,
+        queued: Queued | None = None,
+        told: tuple[int, ...] | list[int] = (),
+    ) -> None:
+        """Take what came with a queued signal, which is passed on where one process gets it; and who has it already."""
         self.signum = signum
         self.reached = Names()
         self.refused: dict[str, Names] = {}
         self._found = found
         self._queued = queued
+        for target in told:
+            self.reached.add(target)
 
     def to(self, targets: list[int]) -> "Delivery":
         """Send it to each target: kill(2)."""

@@ -71,5 +71,7 @@ class Served:
         self.groups.discard(group)
 
 
-PACE = 10e-6
-"""Seconds for each child between two looks for newcomers, so that looking at them takes a fixed part of the time."""
+PAUSE = 4.0
+"""After a look for newcomers there is none for that many times as long as it took: so looking takes a part of the time
+that is fixed, however many children there are.
+"""

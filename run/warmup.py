@@ -105,6 +105,10 @@ class Kernel:
             raise PlayOverError(line)
         return len(line)
 
+    def readlink(self, path: str) -> str:
+        """/proc/self."""
+        return str(OWN_PID)
+
     def tcgetpgrp(self, fd: int) -> int:
         """There is no terminal."""
         raise OSError(errno.ENOTTY, "Inappropriate ioctl for device")
@@ -130,7 +134,7 @@ class Kernel:
         )
 
 
-OWN_FUNCTIONS = ("spawn", "wait_signal", "waitid", "waitpid", "open", "readv", "write", "tcgetpgrp")
+OWN_FUNCTIONS = ("spawn", "wait_signal", "waitid", "waitpid", "open", "readv", "write", "readlink", "tcgetpgrp")
 
 
 @contextmanager

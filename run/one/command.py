@@ -16,11 +16,13 @@ from run.one.job import LEND, SUSPEND, Job
 from run.one.policy import Policy
 from run.one.terminal import Terminal
 from run.recipients import Recipients, Served
-from run.signals import CHLD, CONT, FORWARDED, TERM, TSTP, XCPU, XFSZ, describe, signal_set
+from run.signals import CHLD, CONT, FORWARDED, TERM, TSTP, XCPU, XFSZ, contains, describe, signal_set
 from run.text import shown
 from run.wait_status import described, exit_code, stop_signal
 
 WAITED_FOR = FORWARDED | signal_set(CHLD, TSTP)
+
+NOT_ALWAYS_PASSED_ON = signal_set(CHLD, TSTP, CONT, XFSZ, XCPU)
 
 
 class Command(Charge):
@@ -45,6 +47,8 @@ class Command(Charge):
         self._served = Served()
         self._main = 0
         self._main_lives = False
+        self._could_list = False
+        """Whether the children could be listed when the last signal was sent."""
         self._strangers: set[int] = set()
         """Children from before execve(2), which may have no exit signal, so that only looking tells of their end."""
 
@@ -72,7 +76,7 @@ class Command(Charge):
         """Send what is due."""
         due = self._policy.signal_due(now)
         if due is not None:
-            found = self._send(f"sending {describe(due)}", due)
+            found = self._send(f"sending {describe(due)}", due, [])
             if found is not None:
                 self._served.newcomers(found, children.not_as_group())
         newcomers_get = self._policy.newcomers_due(now)
@@ -106,7 +110,8 @@ class Command(Charge):
             self._log.error(str(error))
             if lends:
                 self._terminal.take_back()
-            self._ended(0, error.code, is_main=True)
+            if self._policy.process_ended(error.code, is_main=True):
+                self._log.info("shutdown, since the command was not started")
         except OSError as error:
             raise RunError(f"cannot start {shown(self._words)}: fork: {error.strerror}") from None
         else:
@@ -161,15 +166,13 @@ class Command(Charge):
             self._main_lives = False
             if self._job.lent_to and self._job.must_be_taken_back(self._terminal.foreground(self._job.lent_to)):
                 self._terminal.take_back()
-        if self._log.shows_info:
-            self._log.info(f"pid {pid}: {described(status)}")
-        self._ended(pid, code, is_main, is_step, is_outsider)
-
-    def _ended(self, pid: int, code: int, is_main: bool, is_step: bool = False, is_outsider: bool = False) -> None:
         self._served.ended(pid)
         self._strangers.discard(pid)
-        if self._policy.process_ended(code, is_main, is_step, is_outsider):
-            self._log.info(f"shutdown, since {f'pid {pid} has ended' if pid else 'the command was not started'}")
+        begins_shutdown = self._policy.process_ended(code, is_main, is_step, is_outsider)
+        if self._log.shows_info:
+            self._log.info(f"pid {pid}: {described(status)}")
+        if begins_shutdown:
+            self._log.info(f"shutdown, since pid {pid} has ended")
 
     def _child_stopped(self, pid: int, signum: int, is_main: bool) -> None:
         try:
@@ -216,23 +219,32 @@ class Command(Charge):
 
     def signalled(self, signum: int, code: int, sender: int, uid: int, value: int) -> None:
         """A signal has come: for `run` itself, or to be passed on."""
+        is_usual = not contains(NOT_ALWAYS_PASSED_ON, signum) and code not in CLD_CODES
+        if not (is_usual or self._is_passed_on(signum, code, sender)):
+            return
+        queued = (uid, sender, value) if code == SI_QUEUE else None
+        told = self._tell_main_group(signum) if queued is None else []
+        origin = f" from pid {sender}" if code <= 0 and sender > 0 else ""
+        self._send(f"forwarding {describe(signum)}{origin}", signum, told, queued)
+
+    def _is_passed_on(self, signum: int, code: int, sender: int) -> bool:
+        """Whether a signal is to be passed on, of those that are not always; do what else follows from it."""
         by_kernel = code > 0
         if signum == TSTP:
             # Ignored, unless it is Ctrl-Z typed while the terminal is not lent: it is meant for the whole job.
             if by_kernel:
                 self._stop_typed()
-        elif signum == CONT and self._job.is_suspended:
-            self._resume()
-        elif signum == CHLD or (by_kernel and code in CLD_CODES and signum != CHLD):
-            pass  # a child's change, told by whatever signal: reaped in the next turn
-        elif (signum == XFSZ and sender == os.getpid()) or (signum == XCPU and by_kernel):
-            pass  # the limits of `run` itself: the log may not grow, its time is over; setrlimit(2)
-        else:
-            if signum == CONT:
-                self._lend_again()
-            origin = f" from pid {sender}" if not by_kernel and sender > 0 else ""
-            queued = (uid, sender, value) if code == SI_QUEUE else None
-            self._send(f"forwarding {describe(signum)}{origin}", signum, queued)
+            return False
+        if signum == CONT:
+            if self._job.is_suspended:
+                self._resume()
+                return False
+            self._lend_again()
+        # A child's change, told by whatever signal: reaped in the next turn.
+        is_of_child = signum == CHLD or (by_kernel and code in CLD_CODES)
+        # The limits of `run` itself: the log may not grow, its time is over; setrlimit(2).
+        is_own_limit = (signum == XFSZ and sender == os.getpid()) or (signum == XCPU and by_kernel)
+        return not (is_of_child or is_own_limit)
 
     def _stop_typed(self) -> None:
         """Ctrl-Z came to `run`: pass it on to the job, and stop with it."""
@@ -249,11 +261,31 @@ class Command(Charge):
             self._log.complain("cannot list the children: not enough memory")
             return None
 
-    def _send(self, why: str, signum: int, queued: Queued | None = None) -> Recipients | None:
-        """Send a signal to those that the contract, "Signals", names; return them where they could be listed."""
+    def _tell_main_group(self, signum: int) -> list[int]:
+        """Send a signal to the main command's process group at once; return that as a target of kill(2), if it was.
+
+        Whoever waits for it need not wait for the list of the others. Not where the children could not be listed the
+        last time: then all processes may get the signal in one call.
+        """
+        if self._could_list and self._main_lives:
+            try:
+                group = os.getpgid(self._main)
+                if group and group != os.getpgrp():
+                    os.kill(-group, signum)
+                    return [-group]
+            except OSError:
+                pass  # it is tried again, with all others
+        return []
+
+    def _send(self, why: str, signum: int, told: list[int], queued: Queued | None = None) -> Recipients | None:
+        """Send a signal to those that the contract, "Signals", names; return them where they could be listed.
+
+        told are those targets that have got it.
+        """
         found = self._list()
+        self._could_list = found is not None
         targets = children.everybody(self._main) if found is None else found.targets()
-        delivery = Delivery(signum, found, queued).to(targets)
+        delivery = Delivery(signum, found, queued, told).to([target for target in targets if target not in told])
         if found is not None:
             # By setsid(2) one may have left its group before the signal came to it; none may miss that.
             delivery.to(found.missed(children.moved(found)))
@@ -264,11 +296,12 @@ class Command(Charge):
         """Send the signal of -s to who was re-parented to `run` after it was sent."""
         found = self._list()
         if found is None:
+            self._policy.could_not_look(now)
             return
         for group in children.gone(self._served.groups - set(found.members.values())):
             self._served.group_ended(group)
         new = self._served.newcomers(found, children.not_as_group())
-        self._policy.looked(now, len(found.pids()))
+        self._policy.looked(now, _kernel.monotonic())
         delivery = Delivery(signum).to(new.targets())
         delivery.to(new.missed(children.moved(new)))
         self._tell(f"sending {describe(signum)} to", delivery)

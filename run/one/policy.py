@@ -1,7 +1,10 @@
 """Decided: what follows from what has happened to one command. Plain Python over plain values, no system call."""
 
-from run.recipients import PACE
+from run.recipients import PAUSE
 from run.signals import KILL
+
+RETRY = 0.05
+"""Seconds after which looking for newcomers is tried again when it has failed."""
 
 
 class Policy:
@@ -76,9 +79,13 @@ class Policy:
         self._look_at = None
         return self._stop_with
 
-    def looked(self, now: float, count: int) -> None:
-        """Take note that so many children were looked at: the next look comes not before that has paid off."""
-        self._next_look = now + count * PACE
+    def looked(self, began: float, ended: float) -> None:
+        """Take note of how long it took to look: the next look comes not before that has paid off."""
+        self._next_look = ended + (ended - began) * PAUSE
+
+    def could_not_look(self, now: float) -> None:
+        """Take note that looking has failed: it is tried again."""
+        self._look_at = now + RETRY
 
     def timeout(self, now: float) -> float | None:
         """How many seconds from now something is due without an event, or None: sleep until one comes."""

@@ -5,7 +5,7 @@ Source: contract, "A service's life" and "Control".
 
 import os
 
-from run import children
+from run import _kernel, children
 from run.children import Delivery, Queued
 from run.log import Log
 from run.recipients import Served
@@ -66,7 +66,7 @@ class Messenger:
         whom = found if signum == KILL else self._served.newcomers(found, children.not_as_group())
         delivery = Delivery(signum).to(whom.targets())
         delivery.to(whom.missed(children.moved(whom)))
-        self._manager.rest_told(len(found.pids()), now)
+        self._manager.rest_told(now, _kernel.monotonic())
         self._tell(f"sending {describe(signum)} to {delivery.reached}", delivery)
 
     def ended(self, pid: int) -> None:

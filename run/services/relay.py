@@ -184,26 +184,31 @@ class Relay:
         left = [s for s in self._sources.values() if s.reads in readable or s in parked or s.has_end or s.has_begun]
         for source in left:
             source.life_ended()
-        in_time = True
-        while in_time and any(source.has_end for source in left):
+        while any(source.has_end for source in left):
             for source in left:
                 source.pass_on_last_words()
-            in_time = self.flush(until)
+            if not self._wait_for_sinks(until):
+                break
+        self.flush(until)
         for sink in self.sinks:
             if sink.is_blocked:
                 sink.drop()
                 sink.dropped += sum(_kernel.unread(source.reads) for source in left if source.sink is sink)
 
-    def flush(self, until: float) -> bool:
-        """Write what the sinks have kept; say whether that was possible until then."""
-        while blocked := [sink for sink in self.sinks if sink.is_blocked]:
-            seconds = until - _kernel.monotonic()
-            if seconds <= 0:
-                return False
+    def flush(self, until: float) -> None:
+        """Write what the sinks have kept, as far as that is possible until then."""
+        while any(sink.is_blocked for sink in self.sinks) and self._wait_for_sinks(until):
+            pass
+
+    def _wait_for_sinks(self, until: float) -> bool:
+        """Wait until one of the sinks that are blocked takes something, if one is; say whether there was time."""
+        blocked = [sink for sink in self.sinks if sink.is_blocked]
+        seconds = until - _kernel.monotonic()
+        if blocked and seconds > 0:
             poll = select.poll()
             for sink in blocked:
                 poll.register(sink.fd, select.POLLOUT)
             poll.poll(seconds * 1000)
             for sink in blocked:
                 sink.flush()
-        return True
+        return not blocked or seconds > 0

@@ -9,7 +9,7 @@ from typing import Any
 from run.services.health import HEALTHY, Health
 from run.services.life import DONE, ENDED, FAILED, READY, RESTARTING, Life
 from run.services.words import decoded
-from run.signals import NAMES, describe
+from run.signals import NAMES, RTMAX, RTMIN, describe
 
 WIDTH = 80
 HEAD = ("NAME", "STATE", "HEALTH", "PID", "SINCE", "RESTARTS", "EXIT")
@@ -91,7 +91,9 @@ def last_exit(code: int | None) -> str:
     """An exit code for people: by the signal's name, where it stands for one."""
     if code is None:
         return "-"
-    return NAMES[code - 129] if 128 < code <= 128 + len(NAMES) else str(code)
+    signum = code - 128
+    is_named = 0 < signum <= len(NAMES) or RTMIN <= signum <= RTMAX
+    return describe(signum).partition(" ")[0] if is_named else str(code)
 
 
 def table(services: list[Mapping[str, Any]], colours: bool) -> str:

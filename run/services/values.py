@@ -123,15 +123,20 @@ def restart(value: object, report: Report) -> tuple[str, int | None] | None:
 def signal(value: object, report: Report) -> int | None:
     """The number of any signal: a name with or without SIG, in any case, or a number."""
     number = signal_number(value) if isinstance(value, str) else value
-    if isinstance(number, int) and not isinstance(value, bool) and 0 < number <= RTMAX and number not in (32, 33):
+    if isinstance(number, int) and not isinstance(value, bool) and is_signal(number):
         return number
     near = nearest(value.upper().removeprefix("SIG"), NAMES) if isinstance(value, str) else ""
     report.wrong(value, f"a name such as TERM, SIGTERM or RTMIN+1, or a number is accepted{near}")
     return None
 
 
+def is_signal(number: int) -> bool:
+    """Whether a signal has this number: 32 and 33 are the C library's, and are not accepted."""
+    return 0 < number <= RTMAX and number not in (32, 33)
+
+
 def signal_number(word: str) -> int | None:
-    """The number of the signal that a word names, if it does: signal(7)."""
+    """The number of the signal that a word names, or that it is, if there is one: signal(7)."""
     if not word.isascii():
         return None
     name = word.upper().removeprefix("SIG")
@@ -139,7 +144,7 @@ def signal_number(word: str) -> int | None:
     if name in NAMES:
         return NAMES.index(name) + 1
     if re.fullmatch("[0-9]{1,2}", name):
-        return int(name)
+        return int(name) if is_signal(int(name)) else None
     if real_time := re.fullmatch(r"(?:RTMIN(?:\+([0-9]{1,2}))?|RTMAX(?:-([0-9]{1,2}))?)", name):
         number = RTMIN + int(real_time[1] or 0) if name.startswith("RTMIN") else RTMAX - int(real_time[2] or 0)
         return number if RTMIN <= number <= RTMAX else None

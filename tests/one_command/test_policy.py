@@ -161,14 +161,26 @@ def test_newcomers_are_looked_for_after_each_end_and_not_before_the_last_look_ha
     assert policy.timeout(0.0) is None
     policy.process_ended(0, is_main=False)
     assert policy.newcomers_due(1.0) == TERM
-    policy.looked(1.0, 20000)
+    policy.looked(1.0, 1.1)
     policy.process_ended(0, is_main=False)
+    wait = policy.timeout(1.1)
+    assert wait is not None and 0.1 < wait < 1.0
+    assert policy.newcomers_due(1.1) is None
+    assert policy.newcomers_due(1.1 + wait) == TERM
+    assert policy.newcomers_due(1.1 + wait) is None
+    assert policy.timeout(2.0) is None
+
+
+def test_where_newcomers_could_not_be_looked_for_it_is_tried_again() -> None:
+    policy = Policy(TERM, False, None)
+    policy.process_ended(0, is_main=True)
+    assert policy.signal_due(0.0) == TERM
+    policy.process_ended(0, is_main=False)
+    assert policy.newcomers_due(1.0) == TERM
+    policy.could_not_look(1.0)
     wait = policy.timeout(1.0)
     assert wait is not None and 0.0 < wait < 1.0
-    assert policy.newcomers_due(1.0) is None
     assert policy.newcomers_due(1.0 + wait) == TERM
-    assert policy.newcomers_due(1.0 + wait) is None
-    assert policy.timeout(2.0) is None
 
 
 @given(st.lists(st.dictionaries(st.integers(2, 20), st.integers(0, 6), max_size=9), max_size=9))

@@ -13,6 +13,9 @@ from harness import Started, children, state, status, wait_until
 from readers import Reader, pipe, reader, stream, tcp, terminal
 from serving import AWAKE, FOREVER, Journal, Server, events, wait_pid
 
+MANY = 150_000
+"""Lines of up to seven bytes: more than all pipes on the way, and what `run` keeps, hold together."""
+
 KINDS = pytest.mark.parametrize("kind", [pipe, stream, tcp, terminal], ids=lambda made: made.__name__)
 
 FLOOD = "i=0; while :; do echo $((i += 1)); done"
@@ -192,17 +195,17 @@ def test_ctrl_s_holds_the_services_up_and_ctrl_q_lets_them_go_on(serve: Server, 
     with reader(terminal, tmp_path) as (out, fd):
         termios.tcflow(fd, termios.TCOOFF)
         out.begin()
-        script = f"i=0; while [ $((i += 1)) -le 20000 ]; do echo $i; done; {AWAKE}"
+        script = f"i=0; while [ $((i += 1)) -le {MANY} ]; do echo $i; done; {AWAKE}"
         started = serve({"loud": {"command": script}}, stdout=fd)
         wait_stuck(started, "loud")
         assert out.text == ""
         termios.tcflow(fd, termios.TCOON)
-        wait_until(lambda: "\x1b[0m 20000" in out.text, "all is shown")
+        wait_until(lambda: f"\x1b[0m {MANY}" in out.text, "all is shown")
         started.send(signal.SIGTERM)
         assert started.wait() == 0
         os.close(fd)
         out.end()
-    assert numbers(out.lines, "loud") == list(range(1, 20001))
+    assert numbers(out.lines, "loud") == list(range(1, MANY + 1))
 
 
 # -- Stuck at the end --------------------------------------------------------------------------------------------------
@@ -232,17 +235,17 @@ def test_at_the_end_a_stuck_reader_is_not_waited_for_long_and_the_log_says_how_m
 
 
 def test_where_the_reader_goes_on_before_that_it_gets_everything(serve: Server, tmp_path: Path) -> None:
-    script = f"trap 'echo last words; exit 0' TERM; i=0; while [ $((i += 1)) -le 20000 ]; do echo $i; done; {AWAKE}"
+    script = f"trap 'echo last words; exit 0' TERM; i=0; while [ $((i += 1)) -le {MANY} ]; do echo $i; done; {AWAKE}"
     with reader(pipe, tmp_path) as (out, fd):
         started = serve({"loud": {"command": script}}, "-t3600", stdout=fd)
         wait_stuck(started, "loud")
         os.close(fd)
         out.begin()
-        wait_until(lambda: "| 20000\n" in out.text, "all was written")
+        wait_until(lambda: f"| {MANY}\n" in out.text, "all was written")
         started.send(signal.SIGTERM)
         assert started.wait() == 0
         out.end()
-    assert numbers(out.lines, "loud") == list(range(1, 20001))
+    assert numbers(out.lines, "loud") == list(range(1, MANY + 1))
     assert out.lines[-1] == "loud | last words"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from harness import DEADLINE, alive, state, wait_until
-from terminal_session import END_OF_FILE, INTERRUPT, READER, READING, SUSPEND, Session, descendant, session
+from terminal_session import END_OF_FILE, INTERRUPT, READER, READING, SUSPEND, Session, descendant, only_child, session
 
 UNSHARE = "unshare --pid --fork --kill-child=KILL"
 
@@ -61,6 +61,8 @@ def test_a_command_in_the_background_that_reads_waits_for_fg(bash: Session, bina
     bash.line(f"{UNSHARE} {binary} -q cat &")
     cat = descendant(bash.pid, "cat")
     wait_until(lambda: state(cat) == "T", "cat is stopped")
+    job = only_child(bash.pid)
+    wait_until(lambda: state(job) == "T", "and so is the job, which fg would not continue otherwise")
     bash.expect_prompt()
     bash.line("fg")
     bash.wait_foreground(os.getpgid(cat))

@@ -74,10 +74,11 @@ def unique_name() -> str:
     return f"run-test-{uuid.uuid4().hex[:12]}"
 
 
-def make_image(files: dict[str, Path | str]) -> str:
+def make_image(files: dict[str, Path | str], *instructions: str) -> str:
     """Make an image that holds these files, executable, and nothing else; its entry point is /bin/run.
 
-    A file's value is where its content comes from, or, as str, what a symbolic link of this name points to.
+    A file's value is where its content comes from, or, as str, what a symbolic link of this name points to. More
+    instructions are as in a Dockerfile, such as a HEALTHCHECK.
     """
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as archive:
@@ -96,7 +97,8 @@ def make_image(files: dict[str, Path | str]) -> str:
                 entry.size = len(content)
                 archive.addfile(entry, io.BytesIO(content))
     name = unique_name()
-    docker("import", "--change", 'ENTRYPOINT ["/bin/run"]', "-", name, input=layer.getvalue())
+    changes = (word for line in ('ENTRYPOINT ["/bin/run"]', *instructions) for word in ("--change", line))
+    docker("import", *changes, "-", name, input=layer.getvalue())
     return name
 
 
@@ -211,9 +213,9 @@ class Images:
         self._all: list[str] = []
         self._built: dict[tuple[str, ...], str] = {}
 
-    def make(self, files: dict[str, Path | str]) -> str:
+    def make(self, files: dict[str, Path | str], *instructions: str) -> str:
         """See make_image()."""
-        self._all.append(make_image(files))
+        self._all.append(make_image(files, *instructions))
         return self._all[-1]
 
     def build(self, kit: str, *words: str) -> str:
