@@ -217,7 +217,10 @@ class Control:
         client.answer = client.answer[sent:]
         if client.answer:
             self._watch.remove(client.socket.fileno())
-            self._watch.add(client.socket.fileno(), self._writable, WRITABLE)
+            try:
+                self._watch.add(client.socket.fileno(), self._writable, WRITABLE)
+            except OSError:
+                self._close(client)
         elif client.is_last:
             self._close(client)
 

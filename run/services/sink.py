@@ -50,24 +50,22 @@ class Sink:
         else:
             self.put([line])
 
-    def writable(self, fd: int) -> None:
-        """Something can be written again."""
-        self.flush()
-
-    def flush(self) -> None:
-        """Write what is kept, as far as it can be."""
+    def flush(self) -> bool:
+        """Write what is kept, as far as it can be; say whether that has made it less."""
+        begun = self._kept
         while self._kept:
             try:
                 written = self.outlet.write_pieces(self._kept[:MOST_PIECES])
             except BlockingIOError:
-                return
+                written = 0
             except OSError as error:
                 self.give_up(str(error.strerror))
-                return
+                return True
             if not written:
-                return
+                return self._kept is not begun
             self._kept = _rest(self._kept, written)
         self._kept_log = 0
+        return True
 
     def give_up(self, reason: str) -> None:
         """Something has failed: what is kept is dropped."""

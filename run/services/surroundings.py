@@ -23,9 +23,11 @@ LAST_WORDS = 2.0
 class Surroundings:
     """What is open for services, for all their lives."""
 
-    def __init__(self, plan: Plan, watch: Watch, quiet: int) -> None:
-        """Open it all; quiet counts `-q`. Raises OSError, for instance when there are too few descriptors."""
-        closed = descriptors.fill_standard_streams()
+    def __init__(self, plan: Plan, watch: Watch, quiet: int, closed: set[int]) -> None:
+        """Open it all; quiet counts `-q`; closed are the standard streams that `run` was not given.
+
+        Raises OSError, for instance when there are too few descriptors.
+        """
         stdout = Sink(STDOUT, "standard output")
         stderr = stdout if descriptors.are_same_file(STDOUT, STDERR) else Sink(STDERR, "standard error")
         self.log: Log = SharedLog(quiet, stderr)
@@ -48,15 +50,18 @@ class Surroundings:
         return self.null_in, out, err
 
     def say_what_is_dropped(self) -> None:
-        """Say, once, that nobody takes what services write."""
+        """Say, once, that nobody takes what services write, or that it cannot be read."""
         for sink in self.relay.sinks:
             if sink.failure:
                 self.log.complain(f"{sink.name}: {sink.failure}: what services write there is dropped")
+        for failure in self.relay.failures:
+            self.log.complain(f"cannot read what services write: {failure}")
 
     def end(self, grace_left: float | None, last_line: str) -> None:
         """Pass on the last words, and the log's last line; a reader who is stuck is waited for, but not long."""
         until = _kernel.monotonic() + (LAST_WORDS if grace_left is None else min(grace_left, LAST_WORDS))
         self.relay.drain(until)
+        self.say_what_is_dropped()
         for sink in self.relay.sinks:
             if sink.dropped and not sink.failure:
                 self.log.warn(f"{sink.name}: {sink.dropped} bytes were dropped, for nobody has read them in time")
