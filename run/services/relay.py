@@ -12,7 +12,7 @@ from run import _kernel
 from run.loop import pause
 from run.services.output import COLOURS, LONGEST_NAMED, LONGEST_PLAIN, Lines, heads
 from run.services.plan import Service
-from run.services.sink import Sink
+from run.services.sink import Nowhere, Sink
 from run.services.watch import WRITABLE, Watch
 
 CHUNK = 256 * 1024
@@ -115,6 +115,7 @@ class Relay:
         self._watch = watch
         self.sinks = list(dict.fromkeys((stdout, stderr)))
         self._outputs = (stdout, stderr)
+        self._nowhere = Nowhere()
         self._sources: dict[int, Source] = {}
         self._by_name: dict[str, tuple[Source, Source]] = {}
         self._parked: dict[Sink, list[Source]] = {sink: [] for sink in self.sinks}
@@ -133,8 +134,8 @@ class Relay:
     def add(self, service: Service, width: int, number: int, owner: tuple[int, int]) -> None:
         """Make the two pipes of a service, whose name is shown so wide. Raises OSError."""
         pair = []
-        for sink in self._outputs:
-            if service.output == "plain":
+        for sink in self._outputs if service.output != "null" else (self._nowhere, self._nowhere):
+            if service.output != "named":
                 lines = Lines(b"", b"", LONGEST_PLAIN)
             else:
                 colour = COLOURS[number % len(COLOURS)] if sink.is_tty and self._has_colours else None

@@ -78,6 +78,18 @@ class Sink:
         self._kept, self._kept_log = [], 0
 
 
+class Nowhere(Sink):
+    """Where lines go that nobody wants."""
+
+    def __init__(self) -> None:
+        """Take nothing."""
+        self.is_tty = False
+        self._kept = []
+
+    def put(self, pieces: list[bytes | memoryview]) -> None:
+        """Drop them."""
+
+
 def _rest(pieces: list[bytes | memoryview], written: int) -> list[bytes | memoryview]:
     """What is left of pieces of which so many bytes were written."""
     for index, piece in enumerate(pieces):

@@ -31,9 +31,10 @@ class Surroundings:
         stdout = Sink(STDOUT, "standard output")
         stderr = stdout if descriptors.are_same_file(STDOUT, STDERR) else Sink(STDERR, "standard error")
         self.log: Log = SharedLog(quiet, stderr)
-        relayed = [service for service in plan.services if service.output in ("named", "plain")]
+        self.null_in, self._null_out = descriptors.open_empty(), _open_null_out()
+        kinds = ("named", "plain") if self._null_out is not None else ("named", "plain", "null")
+        relayed = [service for service in plan.services if service.output in kinds]
         self.relay = Relay(watch, stdout, stderr, 2 * len(relayed))
-        self.null_in, self.null_out = descriptors.open_null()
         self._given = tuple(-1 if fd in closed else fd for fd in (STDOUT, STDERR))
         width = max((len(service.name) for service in relayed if service.output == "named"), default=0)
         for number, service in enumerate(relayed):
@@ -44,8 +45,8 @@ class Surroundings:
 
     def files(self, service: Service) -> tuple[int, int, int]:
         """What a service gets as stdin, stdout and stderr."""
-        if service.output == "null":
-            return self.null_in, self.null_out, self.null_out
+        if service.output == "null" and self._null_out is not None:
+            return self.null_in, self._null_out, self._null_out
         out, err = self._given if service.output == "inherit" else self.relay.streams(service.name)
         return self.null_in, out, err
 
@@ -67,6 +68,14 @@ class Surroundings:
                 self.log.warn(f"{sink.name}: {sink.dropped} bytes were dropped, for nobody has read them in time")
         self.log.info(last_line)
         self.relay.flush(until)
+
+
+def _open_null_out() -> int | None:
+    """What takes all that is written, and None where there is no such file: then it is read, and dropped."""
+    try:
+        return descriptors.open_null(os.O_WRONLY)
+    except FileNotFoundError:
+        return None
 
 
 def owner(service: Service) -> tuple[int, int]:
