@@ -27,7 +27,9 @@ OWN_PID, MAIN, ORPHAN, SENDER = range(1000, 1004)
 END = 0
 """In the place of a signal: the oldest child that lives ends, and CHLD comes."""
 
-LIVES: tuple[tuple[list[str], tuple[int, ...]], ...] = (
+Lives = tuple[tuple[list[str], tuple[int, ...]], ...]
+
+LIVES: Lives = (
     (["run", "-q", "cmd", "word"], (INT, END)),
     (["run", "-q", "cmd"], (END,)),
     (["run", "-qds", "TERM", "-t", "1", "--", "cmd"], (TERM, END, END)),
@@ -101,7 +103,7 @@ class Kernel:
 
     def write(self, fd: int, line: bytes) -> int:
         """A line of the log."""
-        if b"internal error" in line:
+        if b"[error]" in line:
             raise PlayOverError(line)
         return len(line)
 
@@ -112,6 +114,15 @@ class Kernel:
     def tcgetpgrp(self, fd: int) -> int:
         """There is no terminal."""
         raise OSError(errno.ENOTTY, "Inappropriate ioctl for device")
+
+    def end(self) -> None:
+        """All that was to happen has happened."""
+        if self._events:
+            raise PlayOverError("it has ended too soon")
+
+    def places(self) -> tuple[object, ...]:
+        """The modules that have the functions that are played."""
+        return _kernel, posix, os
 
     def plays(self) -> dict[str, Callable[..., Any]]:
         """All functions by their names."""
@@ -141,7 +152,7 @@ OWN_FUNCTIONS = ("spawn", "wait_signal", "waitid", "waitpid", "open", "readv", "
 def playing(kernel: Kernel) -> Iterator[None]:
     """Let the program call this instead of the real one."""
     replaced = []
-    for module in (_kernel, posix, os):
+    for module in kernel.places():
         for name, function in kernel.plays().items():
             if hasattr(module, name):
                 replaced.append((module, name, getattr(module, name)))
@@ -153,11 +164,18 @@ def playing(kernel: Kernel) -> Iterator[None]:
             setattr(module, name, function)
 
 
-def rehearse() -> None:
-    """Live each of the lives, and make each of the mistakes."""
-    for words, events in LIVES:
-        with playing(Kernel(events)):
+def live(kernel: type[Kernel], lives: Lives) -> None:
+    """Live each of these lives where the kernel is played."""
+    for words, events in lives:
+        played = kernel(events)
+        with playing(played):
             program.run(list(words))
+        played.end()
+
+
+def rehearse() -> None:
+    """Live each of the lives with one command, and make each of the mistakes."""
+    live(Kernel, LIVES)
     for words in MISTAKES:
         try:
             program.run(list(words))

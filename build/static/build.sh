@@ -95,7 +95,7 @@ else
     link_mould 0
     "$work/mould" plan "$modules" "$work/plan.first" >/dev/null
     size=$("$work/mould" plan "$modules" "$work/plan" "$work/plan.first")
-    for attempt in 1 2 3 4 5; do
+    for attempt in {1..20}; do
         link_mould "$size"
         status=0
         size=$("$work/mould" image "$modules" "$work/plan" "$work/image") || status=$?

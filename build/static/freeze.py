@@ -54,7 +54,8 @@ for name in names.split():
         __import__(name)
     except ImportError as error:
         sys.exit(f"build: {name} cannot be imported: {error}")
-sys.modules["run.warmup"].warm_up()
+for name in "run.services.warmup", "run.warmup":
+    sys.modules[name].warm_up()
 for name, module in sys.modules.items():
     spec = getattr(module, "__spec__", None)
     if spec and spec.name == name:
@@ -89,7 +90,7 @@ def imported_names(graph: Any) -> list[str]:
 
 
 def try_imports(names: list[str], built_in_only: bool) -> tuple[dict[str, str], list[str]]:
-    """Import these in a fresh interpreter, and do there what the build does once (run.warmup).
+    """Import these in a fresh interpreter, and do there what the build does once (the warm-ups of run).
 
     With built_in_only no extension module is there that is a file, but the package's own. The modules that it has then,
     with their files or what else they come from; and the expressions that were compiled. Raises SystemExit when an

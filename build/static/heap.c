@@ -35,7 +35,7 @@ enum {
 #define TO_SPREAD ((char *)0x18000000)
 #define PROGRAM ((char *)0x30000000)
 
-enum kind { FREED, KEPT, READ, WRITTEN, KINDS };
+enum kind { FREED, KEPT, READ_BY_SERVICES, WRITTEN_BY_SERVICES, READ, WRITTEN, KINDS };
 
 /* The linker's symbols. */
 extern char snapshot_heap[], snapshot_heap_end[];
@@ -51,7 +51,7 @@ static bool is_open;
 
 /* What the plan says of an allocation, and what became of it. */
 struct plan {
-    uint32_t kind : 2, grains : 30;
+    uint32_t kind : 3, grains : 29;
 };
 
 struct block {
@@ -73,6 +73,7 @@ static struct book {
     struct memory left[KINDS];   /* what the blocks of this kind have not taken yet */
     bool spread;                 /* whether blocks that are read or written have pages of their own */
     struct head *free[LARGEST_REUSED];
+    uint8_t *seen;               /* of each allocation the kind that it should be, shared with those who have seen that */
     struct block blocks[MOST];
 } *book;
 
@@ -110,7 +111,7 @@ static struct memory map(char *begin, char *end)
 /* How many bytes are taken for a block that is planned. */
 static size_t room_for(enum kind kind, uint32_t grains)
 {
-    return kind >= READ && book->spread ? whole_pages(grains * GRAIN) : grains * GRAIN;
+    return kind > KEPT && book->spread ? whole_pages(grains * GRAIN) : grains * GRAIN;
 }
 
 static char *take_of(struct memory *left, size_t size)
@@ -220,6 +221,9 @@ void heap_open(const char *plan, bool for_image)
     book = calloc(1, sizeof *book);
     if (!book)
         fail("not enough memory");
+    book->seen = mmap(NULL, MOST, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (book->seen == MAP_FAILED)
+        fail("not enough memory");
     beside = map(BESIDE, TO_SPREAD);
     if (plan)
         read_plan(plan);
@@ -248,23 +252,35 @@ bool heap_close(void)
     return as_planned;
 }
 
-size_t heap_plan(const char *path, enum touch (*touch_of)(const char *place, size_t size))
+void heap_see(enum touch (*touch_of)(const char *place, size_t size), bool with_services)
 {
-    static const enum kind kinds[] = {[UNTOUCHED] = KEPT, [TOUCH_READ] = READ, [TOUCH_WRITTEN] = WRITTEN};
+    for (uint32_t i = 0; i < book->count; i++) {
+        const struct block *block = &book->blocks[i];
+        enum touch touch = block->place ? touch_of(block->place, block->grains * GRAIN) : UNTOUCHED;
+        enum kind kind = with_services ? WRITTEN_BY_SERVICES : WRITTEN;
+
+        if (touch != UNTOUCHED && touch != TOUCH_WRITTEN)
+            kind--; /* it is read */
+        if (touch != UNTOUCHED && kind > book->seen[i])
+            book->seen[i] = (uint8_t)kind;
+    }
+}
+
+size_t heap_plan(const char *path)
+{
     FILE *file = fopen(path, "we");
     size_t all = 0;
 
     for (uint32_t i = 0; file && i < book->count; i++) {
         const struct block *block = &book->blocks[i];
-        size_t size = block->place ? block->grains * GRAIN : 0;
-        enum kind kind = i < book->plan_count ? book->plan[i].kind : KEPT;
+        enum kind kind = i < book->plan_count ? book->plan[i].kind : FREED;
 
-        if (touch_of)
-            kind = kinds[touch_of(block->place, size)];
-        else if (kind == FREED)
-            kind = KEPT;
-        struct plan plan = {.kind = size ? kind : FREED, .grains = block->grains & 0x3fffffff};
-        all += size;
+        if (book->spread)
+            kind = !block->place ? FREED : book->seen[i] ? book->seen[i] : KEPT;
+        else if (block->place && kind == FREED)
+            kind = KEPT; /* and what has been kept before may be again: so there is an end to better plans */
+        struct plan plan = {.kind = kind, .grains = block->grains & 0x1fffffff};
+        all += kind == FREED ? 0 : block->grains * GRAIN;
         fwrite(&plan, sizeof plan, 1, file);
     }
     if (!file || ferror(file) || fclose(file) != 0)

@@ -14,9 +14,12 @@ void heap_open(const char *plan, bool for_image);
    lies where it was planned. */
 bool heap_close(void);
 
-/* Make a plan of what became of each allocation, and of who touches it; or if there is no such function, as the old plan has
-   it. How many bytes the heap takes then. */
-size_t heap_plan(const char *path, enum touch (*touch_of)(const char *place, size_t size));
+/* In a process that goes on from here: take note of which blocks it has touched. */
+void heap_see(enum touch (*touch_of)(const char *place, size_t size), bool with_services);
+
+/* Make a plan of what became of each allocation, and of who touches it, as others have seen; or where the heap is that of an
+   image, as the old plan has it. How many bytes the heap takes then. */
+size_t heap_plan(const char *path);
 
 /* Let pages.c watch all of it. */
 void heap_watch(void);

@@ -38,7 +38,8 @@ const void *_PyImport_FrozenAliases = no_aliases;
 
 enum { UNPLANNED = 3 }; /* an exit code */
 
-static PyObject *rehearse; /* a function of run.warmup */
+/* Functions that live as the program does: with many services, and with one command, whose traces are to be the last. */
+static PyObject *rehearsals[2];
 
 int _Py_Deepfreeze_Init(void);
 void _Py_Deepfreeze_Fini(void);
@@ -122,12 +123,15 @@ static bool make(const char *modules, const char *plan, bool for_image)
     call(function("compiled", "restore"));
     if (PyDict_DelItemString(PyImport_GetModuleDict(), "compiled") < 0)
         fail(exception_text());
-    rehearse = function("run.warmup", "rehearse");
+    rehearsals[0] = function("run.services.warmup", "rehearse");
+    rehearsals[1] = function("run.warmup", "rehearse");
+    call(function("run.services.warmup", "warm_up"));
     call(function("run.warmup", "warm_up"));
-    PyGC_Collect();
+    call(function("gc", "collect")); /* PyGC_Collect() does nothing while it is disabled */
     call(function("gc", "freeze"));
     PyType_ClearCache(); /* it has held names that nobody needs any more, which ones depends on addresses; fill it again */
-    call(rehearse);
+    call(rehearsals[0]);
+    call(rehearsals[1]);
     PyGC_Enable();
     PyImport_FrozenModules = none;
     snapshot_close();
@@ -140,8 +144,8 @@ static void print_size(size_t size)
         fail("cannot write to standard output");
 }
 
-/* Have a process that goes on from here as a start does, and lives as run.warmup has it. */
-static void plan(int argc, char **argv, const char *path)
+/* Have a process that goes on from here as a start does, lives as that has it, and sees what it has touched. */
+static void see(int argc, char **argv, PyObject *rehearse, bool with_services)
 {
     int status;
     pid_t pid;
@@ -155,9 +159,9 @@ static void plan(int argc, char **argv, const char *path)
         if (set_arguments(argc, argv) < 0)
             fail(exception_text());
         call(rehearse);
-        if (!pages_tell())
+        if (!pages_tell() && !with_services)
             fputs("build: this kernel does not tell which pages are written: processes will write to more\n", stderr);
-        print_size(heap_plan(path, pages_touched));
+        heap_see(pages_touched, with_services);
         _exit(0);
     }
     if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0)
@@ -170,10 +174,12 @@ void be_the_mould(int argc, char **argv)
 
     if (strcmp(what, "plan") == 0) {
         make(argv[2], argc > 4 ? argv[4] : NULL, false);
-        plan(argc, argv, argv[3]);
+        see(argc, argv, rehearsals[0], true);
+        see(argc, argv, rehearsals[1], false);
+        print_size(heap_plan(argv[3]));
     } else if (strcmp(what, "image") == 0 && argc == 5) {
         if (!make(argv[2], argv[3], true)) {
-            print_size(heap_plan(argv[4], NULL));
+            print_size(heap_plan(argv[4]));
             _exit(UNPLANNED);
         }
         heap_forget();

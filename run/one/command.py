@@ -6,7 +6,7 @@ The decisions are those of run.one.policy and run.one.job. Source: contract, "On
 import os
 
 from run import _kernel, children, descriptors, start
-from run.children import Delivery, Queued
+from run.children import Delivery
 from run.cli import Options
 from run.descriptors import STDERR, STDIN
 from run.log import Log
@@ -76,7 +76,7 @@ class Command(Charge):
         """Send what is due."""
         due = self._policy.signal_due(now)
         if due is not None:
-            found = self._send(f"sending {describe(due)}", due, [])
+            found = self._send(f"sending {describe(due)}", Delivery(due))
             if found is not None:
                 self._served.newcomers(found, children.not_as_group())
         newcomers_get = self._policy.newcomers_due(now)
@@ -222,10 +222,11 @@ class Command(Charge):
         is_usual = not contains(NOT_ALWAYS_PASSED_ON, signum) and code not in CLD_CODES
         if not (is_usual or self._is_passed_on(signum, code, sender)):
             return
-        queued = (uid, sender, value) if code == SI_QUEUE else None
-        told = self._tell_main_group(signum) if queued is None else []
+        delivery = Delivery(signum, (uid, sender, value) if code == SI_QUEUE else None)
+        if code != SI_QUEUE:
+            self._send_at_once(delivery)
         origin = f" from pid {sender}" if code <= 0 and sender > 0 else ""
-        self._send(f"forwarding {describe(signum)}{origin}", signum, told, queued)
+        self._send(f"forwarding {describe(signum)}{origin}", delivery)
 
     def _is_passed_on(self, signum: int, code: int, sender: int) -> bool:
         """Whether a signal is to be passed on, of those that are not always; do what else follows from it."""
@@ -261,31 +262,24 @@ class Command(Charge):
             self._log.complain("cannot list the children: not enough memory")
             return None
 
-    def _tell_main_group(self, signum: int) -> list[int]:
-        """Send a signal to the main command's process group at once; return that as a target of kill(2), if it was.
+    def _send_at_once(self, delivery: Delivery) -> None:
+        """Send a signal to the main command's process group, so that it need not wait for the list of the others.
 
-        Whoever waits for it need not wait for the list of the others. Not where the children could not be listed the
-        last time: then all processes may get the signal in one call.
+        Not where the children could not be listed the last time: then all processes may get the signal in one call.
         """
         if self._could_list and self._main_lives:
             try:
                 group = os.getpgid(self._main)
-                if group and group != os.getpgrp():
-                    os.kill(-group, signum)
-                    return [-group]
             except OSError:
-                pass  # it is tried again, with all others
-        return []
+                return
+            if group and group != os.getpgrp():
+                delivery.to([-group])
 
-    def _send(self, why: str, signum: int, told: list[int], queued: Queued | None = None) -> Recipients | None:
-        """Send a signal to those that the contract, "Signals", names; return them where they could be listed.
-
-        told are those targets that have got it.
-        """
-        found = self._list()
+    def _send(self, why: str, delivery: Delivery) -> Recipients | None:
+        """Send a signal to those that the contract, "Signals", names; return them where they could be listed."""
+        delivery.found = found = self._list()
         self._could_list = found is not None
-        targets = children.everybody(self._main) if found is None else found.targets()
-        delivery = Delivery(signum, found, queued, told).to([target for target in targets if target not in told])
+        delivery.to(children.everybody(self._main) if found is None else found.targets())
         if found is not None:
             # By setsid(2) one may have left its group before the signal came to it; none may miss that.
             delivery.to(found.missed(children.moved(found)))

@@ -215,7 +215,8 @@ class Supervisor(Charge):
                 if name in self._lingering:
                     self._lingering[name] = now + PATIENCE
             case StopRest(signum):
-                self._messenger.stop_rest(signum, now)
+                if not self._is_childless:
+                    self._messenger.stop_rest(signum, now)
 
     def _stop(self, life: Life, signum: int, to_group: bool, now: float) -> None:
         self._checks.follow(life, now)

@@ -190,7 +190,7 @@ def test_a_program_that_the_snapshot_is_not_in_fails_the_build(pipeline: Pipelin
 
 
 def test_where_addresses_act_on_what_is_kept_a_better_plan_is_made(pipeline: Pipeline) -> None:
-    pipeline.append("KEPT = [bytes(100 + i) for i in range(200) if id(object()) >> 4 & i]\n")
+    pipeline.append("KEPT = [kept for i in range(40) if id(kept := bytes(100 + i)) >> 4 & 1]\n")
     result = pipeline.build(analyse=False)
     assert result.returncode == 0, result.stderr
     assert version(pipeline.target).startswith("run ")

@@ -218,12 +218,26 @@ def test_of_the_forwarded_signals_only_those_that_fail_are_lost(trace: Trace, er
     assert_told(traced.log, error, [f"RTMIN+{signum - 34}" for signum in lost])
 
 
-@pytest.mark.parametrize("file", LISTS)
 @every_errno("open", drawn=1, calls=COUNT)
 def test_none_of_the_forwarded_signals_is_lost_when_the_children_cannot_be_listed(
-    trace: Trace, file: str, error: str, when: str
+    trace: Trace, error: str, when: str
 ) -> None:
     """Each of them is listed for; the main group gets those for which they could not be."""
-    traced = trace(OPEN, error, when, *LISTENING, paths=(LISTS[file],))
+    traced = trace(OPEN, error, when, *LISTENING, paths=(LISTS["children"],))
+    assert received(traced, send_all(traced), COUNT) == [*SENT]
+    assert traced.log == ""
+
+
+@every_errno("open", ONCE)
+def test_none_is_lost_when_nobody_can_tell_at_first_whose_proc_it_is(trace: Trace, error: str, when: str) -> None:
+    traced = trace(OPEN, error, when, *LISTENING, paths=(LISTS["self"],))
+    assert received(traced, send_all(traced), COUNT) == [*SENT]
+    assert len(traced.failed) == 1
+    assert traced.log == ""
+
+
+@every_errno("readlink", ALWAYS, drawn=1, calls=COUNT - 1)
+def test_none_is_lost_when_nobody_can_tell_whether_proc_is_the_same_still(trace: Trace, error: str, when: str) -> None:
+    traced = trace("?readlink,readlinkat", error, when, *LISTENING, paths=("/proc/self",))
     assert received(traced, send_all(traced), COUNT) == [*SENT]
     assert traced.log == ""

@@ -68,6 +68,7 @@ def test_who_depends_on_a_oneshot_waits_for_its_success_and_others_do_not(
     gate.write_text("\n")
     journal.wait("web")
     journal.wait("worker")
+    wait_pid(started, "worker")
     assert journal.lines()[:2] == ["other", "migrated"]
     assert started_names(log_lines(started)) == ["migrate", "other", "web", "worker"]
     assert events(started, "migrate")[-1] == "exited with code 0; done"
@@ -176,6 +177,7 @@ def test_who_depends_on_what_restarts_waits_for_its_next_life(serve: Server, jou
     started.wait_log("next start in 3 s")
     gate.write_text("\n")
     journal.wait("web")
+    wait_pid(started, "web")
     assert started_names(log_lines(started)) == ["shaky", "slow", "shaky", "web"]
     started.send(signal.SIGTERM)
     assert started.wait() == 0

@@ -110,7 +110,7 @@ def test_as_another_user_than_root_its_own_ids_are_accepted_and_no_others(
 ) -> None:
     """One image serves as root and with Kubernetes's runAsUser."""
     serve = Server(copied, public)
-    services = {"web": {"command": WHO, "user": "1234:1235"}, "plain": {"command": WHO}}
+    services = {"web": {"command": WHO, "user": "1234:1235"}, "plain": {"command": WHO, "essential": False}}
     started = serve(services, "-q", **as_user(1234, 1235))
     assert (started.wait(), started.log()) == (0, "")
     assert identified(said(started, "web")) == User(1234, 1235, (), b"/", b"1234")

@@ -21,16 +21,17 @@ import os, sys, types
 sys.path.insert(0, {folder!r})
 class Options:
     signal, daemon, grace = None, False, None
-    command = [os.fsencode(word) for word in sys.argv[1:]]
+    words = [os.fsencode(word) for word in sys.argv[1:]]
 sys.modules["run.cli"] = types.ModuleType("run.cli")
 sys.modules["run.cli"].Options = Options
-from run import children, log, reaper
-reap, send, write, calls, kept = children.reap, children.Delivery.to, log.Log._write, [0], []
+from run import children, log
+from run.one.command import Command
+reap, send, write, calls, kept = children.reap, children.Delivery.to, log.Log.write, [0], []
 def every(n):
     calls[0] += 1
     return calls[0] % n == 0
 {damage}
-os._exit(reaper.Reaper(Options, log.Log(0)).run())
+os._exit(Command(Options, log.Log(0)).run())
 """
 """A `run` without a command line of its own, and with a defect."""
 
@@ -56,11 +57,11 @@ DEFECTS = {
         "received other signals than were sent",
     ),
     "a line is lost": (
-        "def lose(*words): every(999) or write(*words)\nlog.Log._write = lose",
+        "def lose(*words): every(999) or write(*words)\nlog.Log.write = lose",
         "the log counts other",
     ),
     "the log blocks": (
-        "def block(self, level, text): os.write(2, f'run: [{level}] {text}\\n'.encode())\nlog.Log._write = block",
+        "def block(self, level, text): os.write(2, f'run: [{level}] {text}\\n'.encode())\nlog.Log._say = block",
         r"not within [\d.]+ s: .*\(stderr read (slowly|not at all)\)",
     ),
 }
@@ -82,8 +83,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the package `run`, its extension included."""
     folder = tmp_path_factory.mktemp("package")
     Extension(folder, sanitized=False)
-    for module in (ROOT / "run").glob("*.py"):
-        shutil.copy(module, folder / "run")
+    shutil.copytree(ROOT / "run", folder / "run", ignore=shutil.ignore_patterns("*.c", "*.h"), dirs_exist_ok=True)
     return folder
 
 
