@@ -204,7 +204,7 @@ class Relay:
                 source.pass_on_last_words()
 
     def _watch_again(self) -> None:
-        """Wait for those again who were parked; if that fails they are read all the same, and it is tried again later."""
+        """Wait for those again who were parked; if that fails, read all the same, and try again later."""
         unwatched, self._unwatched = self._unwatched, []
         for source in unwatched:
             try:

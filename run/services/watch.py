@@ -112,10 +112,13 @@ class Watch:
     def _register(self, fd: int, events: int) -> None:
         try:
             self._epoll.register(fd, events)
-        except FileExistsError:
+        except FileExistsError as error:
             if self._is_known(fd) and fd not in self._resting:
                 raise
-            self._epoll.modify(fd, events)  # it could not be removed
+            try:
+                self._epoll.modify(fd, events)  # it could not be removed
+            except FileNotFoundError:
+                raise error from None
 
     def _unregister(self, fd: int) -> bool:
         try:
