@@ -37,6 +37,12 @@ const char kernel_make_pipe_doc[] = PyDoc_STR(
     "CAP_CHOWN. It holds size bytes, if that is permitted: F_SETPIPE_SZ of fcntl(2). Reading does\n"
     "not block, writing does. Raises OSError.");
 
+/* Make a pipe, reading from which does not block; 0, or errno. */
+static int open_pipe(int ends[2])
+{
+    return pipe2(ends, O_CLOEXEC) < 0 || fcntl(ends[0], F_SETFL, O_NONBLOCK) < 0 ? errno : 0;
+}
+
 /* The kernel takes a process's own parent-death signal away when that becomes another user, also for files alone: prctl(2).
    Set it again; if the parent has died meanwhile, send it. */
 static void restore_death_signal(int death_signal, pid_t parent)
@@ -48,31 +54,37 @@ static void restore_death_signal(int death_signal, pid_t parent)
         kill(getpid(), death_signal);
 }
 
+/* The same for another user. */
+static int open_pipe_of(uid_t uid, gid_t gid, int ends[2])
+{
+    int error = EPERM, old_uid, old_gid, death_signal = 0;
+    pid_t parent = getppid();
+
+    prctl(PR_GET_PDEATHSIG, &death_signal);
+    old_gid = setfsgid(gid); /* it returns what was, and fails without a word: so it is asked */
+    old_uid = setfsuid(uid);
+    if (setfsgid((gid_t)-1) == (int)gid && setfsuid((uid_t)-1) == (int)uid)
+        error = open_pipe(ends);
+    setfsuid((uid_t)old_uid);
+    setfsgid((gid_t)old_gid);
+    restore_death_signal(death_signal, parent);
+    return error;
+}
+
 PyObject *kernel_make_pipe(PyObject *module, PyObject *args)
 {
     (void)module;
     unsigned int uid, gid;
-    int ends[2] = {-1, -1}, error = 0, size, old_uid, old_gid, death_signal = 0;
-    pid_t parent = getppid();
+    int ends[2], size, error;
 
     if (!PyArg_ParseTuple(args, "IIi:make_pipe", &uid, &gid, &size))
         return NULL;
-    prctl(PR_GET_PDEATHSIG, &death_signal);
-    old_gid = setfsgid(gid); /* it returns what was, and fails without a word: so it is asked */
-    old_uid = setfsuid(uid);
-    if (setfsgid((gid_t)-1) != (int)gid || setfsuid((uid_t)-1) != (int)uid)
-        error = EPERM;
-    else if (pipe2(ends, O_CLOEXEC) < 0 || fcntl(ends[0], F_SETFL, O_NONBLOCK) < 0)
-        error = errno;
-    setfsuid((uid_t)old_uid);
-    setfsgid((gid_t)old_gid);
-    restore_death_signal(death_signal, parent);
-    if (!error)
-        fcntl(ends[0], F_SETPIPE_SZ, size);
+    error = uid == geteuid() && gid == getegid() ? open_pipe(ends) : open_pipe_of(uid, gid, ends);
     if (error) {
         errno = error;
         return PyErr_SetFromErrno(PyExc_OSError);
     }
+    fcntl(ends[0], F_SETPIPE_SZ, size);
     return Py_BuildValue("ii", ends[0], ends[1]);
 }
 
@@ -138,6 +150,7 @@ PyObject *kernel_keep_freed_memory(PyObject *module, PyObject *arg)
 #ifdef __GLIBC__
     mallopt(M_MMAP_THRESHOLD, size);
     mallopt(M_TRIM_THRESHOLD, size);
+    mallopt(M_TOP_PAD, size / 16);
 #else
     (void)size;
 #endif

@@ -11,6 +11,7 @@ from run.services import file, plan, users
 from run.services.environment import for_service
 from run.services.listing import listing
 from run.services.plan import Given, Made, Plan
+from run.services.relay import CHUNK
 from run.services.supervisor import Supervisor
 from run.services.users import User, UserError
 from run.signals import TERM
@@ -23,6 +24,7 @@ EVERYTHING = -1
 
 def run_services(options: Options, log: Log) -> int:
     """Start services, or with `-n` print what would be started; return the exit code. Raises RunError."""
+    _kernel.keep_freed_memory(4 * CHUNK)
     made = make_plan(options)
     for warning in made.warnings:
         log.warn(warning)

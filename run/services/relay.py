@@ -37,6 +37,8 @@ class Source:
         self.reads, self.writes = pipe
         self.lines = lines
         self.sink = sink
+        self.was_given = False
+        """Whether a life has had it, and may have changed it for all who share it."""
         self._taken = 0
         self._ends: deque[int] = deque()
         """The places, in bytes from the beginning, at which lives have ended, so that a line ends there, too."""
@@ -110,7 +112,6 @@ class Relay:
 
     def __init__(self, watch: Watch, stdout: Sink, stderr: Sink, streams: int) -> None:
         """Take who tells that something can be read or written, both sinks, which may be one, and how many streams."""
-        _kernel.keep_freed_memory(4 * CHUNK)
         self._pipe_size = CHUNK if streams * CHUNK <= MOST_IN_PIPES else PIPE
         self._watch = watch
         self.sinks = list(dict.fromkeys((stdout, stderr)))
@@ -150,7 +151,9 @@ class Relay:
         """What a service gets as stdout and stderr, for a life that begins. Raises KeyError and OSError."""
         out, err = self._by_name[name]
         for source in (out, err):
-            os.set_blocking(source.writes, True)  # a life before may have made it another: open(2)
+            if source.was_given:
+                os.set_blocking(source.writes, True)  # open(2)
+            source.was_given = True
         return out.writes, err.writes
 
     def _readable(self, fd: int) -> None:

@@ -6,7 +6,7 @@ import stat
 from collections.abc import Callable
 from typing import Any
 
-from run.services import control
+from run.services import control, sockets
 from run.signals import CHLD, TERM
 from run.warmup import END, ROUNDS, Kernel, Lives, PlayOverError, live
 
@@ -37,6 +37,8 @@ FILES = {
 
 SIGNAL_FD, FIRST_FD = 100, 102
 
+real_epoll = select.epoll
+
 LIVES: Lives = (
     (["run", "-qf", "services.toml"], (END, TERM, END, END)),
     (["run", "-f", "services.toml"], (END, TERM, END, END)),
@@ -51,6 +53,7 @@ class Epoll:
 
     def __init__(self, kernel: "Services") -> None:
         """Take the kernel that knows."""
+        real_epoll().close()
         self._kernel = kernel
         self._reads: list[int] = []
 
@@ -81,7 +84,8 @@ class Socket:
     """The socket of `run -c`, where nobody asks."""
 
     def __init__(self, family: int, kind: int) -> None:
-        """Take nothing of it."""
+        """What is real is made, too, as that writes to the memory of its class."""
+        sockets.Socket(family, kind).close()
 
     def bind(self, address: bytes) -> None:
         """It has a name."""
