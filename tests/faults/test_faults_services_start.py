@@ -56,14 +56,14 @@ def test_pipes_that_cannot_be_made_not_to_block(trace: Trace, serve: Server, err
     assert_refused_or_as_ever(started(serve, trace, "fcntl", error, when), error)
 
 
-@every_errno("setfsuid", ONCE, ALWAYS, drawn=2, calls=8)
+@every_errno("setfsuid", ONCE, ALWAYS, drawn=2, calls=6)
 def test_pipes_that_cannot_be_made_a_users_own(trace: Trace, serve: Server, error: str, when: str) -> None:
     """The call itself says nothing; another one asks what has become of it."""
     traced = started(serve, trace, "setfsuid", error, when)
     assert_refused_or_as_ever(traced, "EPERM")
 
 
-@every_errno("setfsgid", ONCE, ALWAYS, drawn=2, calls=8)
+@every_errno("setfsgid", ONCE, ALWAYS, drawn=2, calls=6)
 def test_pipes_that_cannot_be_made_a_groups_own(trace: Trace, serve: Server, error: str, when: str) -> None:
     traced = started(serve, trace, "setfsgid", error, when)
     assert_refused_or_as_ever(traced, "EPERM")
