@@ -58,13 +58,9 @@ class Sink:
         else:
             self.put([line])
 
-    def writable(self, fd: int) -> None:
-        """Something can be written again."""
-        self.flush()
-
-    def flush(self) -> None:
-        """Write what is kept, as far as it can be."""
-        kept = self._kept
+    def flush(self) -> bool:
+        """Write what is kept, as far as it can be; say whether that has made it less."""
+        begun = kept = self._kept
         while kept:
             try:
                 written = self.outlet.write_pieces(kept if len(kept) <= MOST_PIECES else kept[:MOST_PIECES])
@@ -72,19 +68,23 @@ class Sink:
                 written = 0
             except OSError as error:
                 self.give_up(str(error.strerror))
-                return
+                return True
             if written:
                 self._kept = kept = _rest(kept, written)
             if kept and not self._has_room_shortly():
-                return
+                return kept is not begun
         self._kept_log = 0
+        return True
 
     def _has_room_shortly(self) -> bool:
         """Wait for room, as long as nothing else happens that comes first: whoever keeps up makes some at once.
 
         To go round the whole loop for each pipeful would take several times as long.
         """
-        return self._room.poll(SHORTLY) == [(self.fd, select.POLLOUT)]
+        try:
+            return self._room.poll(SHORTLY) == [(self.fd, select.POLLOUT)]
+        except OSError:
+            return False
 
     def give_up(self, reason: str) -> None:
         """Something has failed: what is kept is dropped."""
@@ -95,6 +95,18 @@ class Sink:
         """Give up what is kept."""
         self.dropped += sum(map(len, self._kept))
         self._kept, self._kept_log = [], 0
+
+
+class Nowhere(Sink):
+    """Where lines go that nobody wants."""
+
+    def __init__(self) -> None:
+        """Take nothing."""
+        self.is_tty = False
+        self._kept = []
+
+    def put(self, pieces: list[bytes | memoryview]) -> None:
+        """Drop them."""
 
 
 def _rest(pieces: list[bytes | memoryview], written: int) -> list[bytes | memoryview]:
