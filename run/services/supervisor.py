@@ -264,6 +264,7 @@ class Supervisor(Charge):
         if failure and self._manager.lives[name].state == STARTING:
             self._manager.not_started(name, *failure, now)
             return
+        self._starter.abandoned.keeper_ended(name, was_killed=os.WIFSIGNALED(status))
         kills = self._manager.main_ended(name, status, now)
         self._checks.follow(self._manager.lives[name], now)
         if kills:
@@ -280,8 +281,8 @@ class Supervisor(Charge):
         self._manager.orphan_ended()
 
     def _see_whether_over(self, name: str, now: float) -> bool:
-        """Whether the process group of a service is gone, whose main process was reaped."""
-        if not children.group_is_gone(self._manager.lives[name].pid):
+        """Whether all that belongs to a service is gone, whose main process was reaped."""
+        if self._starter.abandoned.kill(name) or not children.group_is_gone(self._manager.lives[name].pid):
             return False
         self._lingering.pop(name, None)
         self._surroundings.relay.life_ended(name)
