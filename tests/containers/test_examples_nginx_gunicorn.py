@@ -10,9 +10,11 @@ GET = (
     "print(c.getresponse().read().decode())"
 )
 
-CHECK = (
-    "import sqlite3 as s; print(*s.connect('/var/lib/app/orders.db').execute('PRAGMA integrity_check'))"
+GUNICORN = (
+    "gunicorn --bind unix:/run/app/http.sock --umask 7 --workers 2 --worker-tmp-dir /dev/shm --chdir /app app:answer"
 )
+
+CHECK = "import sqlite3 as s; print(*s.connect('/var/lib/app/orders.db').execute('PRAGMA integrity_check'))"
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +58,10 @@ def test_they_start_and_stop_in_order(containers: Containers, example: str) -> N
     container = containers(example)
     wait_healthy(container)
     assert container.stop() == 0
-    gunicorn = "gunicorn --bind unix:/run/app/http.sock --umask 7 --workers 2 --worker-tmp-dir /dev/shm --chdir /app app:answer"
     assert story(container) == [
         "migrate: started python3 /app/app.py",
         "migrate: exited with code 0; done",
-        f"gunicorn: started {gunicorn}",
+        f"gunicorn: started {GUNICORN}",
         "gunicorn: ready",
         "nginx: started nginx -g daemon off;",
         "nginx: ready",
@@ -80,8 +81,9 @@ def test_each_runs_as_its_user_and_shares_a_socket_alone(containers: Containers,
     users = execute(container, "stat", "--format", "%U", *(f"/proc/{process.pid}" for process in processes)).split()
     found = {(process.name, user) for process, user in zip(processes, users, strict=True)}
     assert found == {("run", "root"), ("gunicorn", "app"), ("nginx", "www-data")}
-    mode = execute(container, "stat", "--format", "%U:%G %a", "/run/app/http.sock", "/run/app", "/var/lib/app/orders.db")
-    assert mode.splitlines() == ["app:www-data 770", "app:www-data 2750", "app:app 644"]
+    files = ("/run/app/http.sock", "/run/app", "/var/lib/app/orders.db")
+    modes = execute(container, "stat", "--format", "%U:%G %a", *files)
+    assert modes.splitlines() == ["app:www-data 770", "app:www-data 2750", "app:app 644"]
     assert container.stop() == 0
 
 

@@ -89,7 +89,7 @@ def test_run_signals_the_postmaster_and_no_backend(containers: Containers, examp
     assert container.logs().count(CLEAN_END) == 1
 
 
-def test_the_application_ends_before_the_pool_and_then_the_database_are_asked_to(containers: Containers, example: str) -> None:
+def test_the_application_ends_first_then_the_pool_and_the_database_last(containers: Containers, example: str) -> None:
     container = containers(example)
     container.wait_log("wrote row")
     assert container.stop() == 0

@@ -4,7 +4,8 @@ import re
 
 import pytest
 from engine import Container, Containers, Images
-from examples import build, execute
+from examples import answers, build, execute
+from harness import wait_until
 from killing import Killer, Writer, check_lives, check_nobody_else, lines_of, wait_well
 
 RESTARTS = 'restart = "on-failure"\nrestart_max_delay = 2\n'
@@ -34,6 +35,7 @@ def test_no_row_is_lost_that_was_committed_whoever_is_killed(
     killer = Killer(container)
     killer.run()
     written = writer.stop()
+    wait_until(lambda: answers(container, "psql", "-c", ""), "the database has recovered, if a backend was killed")
     wait_well(container)
 
     assert not set(written) - set(query(container, "SELECT name FROM notes"))

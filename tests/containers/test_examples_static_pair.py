@@ -1,4 +1,4 @@
-"""docker/examples/static-pair: from scratch, read-only, without root; no order is lost that was taken, whoever is killed."""
+"""docker/examples/static-pair: from scratch, read-only, without root; no order is lost, whoever is killed."""
 
 import pytest
 from engine import Container, Containers, Images, docker
@@ -9,9 +9,9 @@ HARDENED = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privil
 
 
 @pytest.fixture(scope="module")
-def example(kit: str, images: Images, bare_image: str) -> str:
+def example(images: Images, bare_image: str) -> str:
     """The image of the example."""
-    return build("static-pair", images, bare_image, kit)
+    return build("static-pair", images, bare_image)
 
 
 def orders(container: Container, image: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Services of a container are killed at random while clients write to them; then everything has to be there, and nobody else.
+"""Services of a container are killed at random while clients write to them; then all has to be there, and nobody else.
 
 SECONDS_OF_KILLS says for how long: ten, unless the environment says otherwise.
 """
@@ -39,9 +39,14 @@ def services(container: Container) -> list[dict[str, Any]]:
 
 def wait_well(container: Container) -> None:
     """Wait until every service that is essential is ready and healthy."""
-    is_well = ("/bin/run", "-c", "health")
-    wait_until(lambda: answers(container, *is_well) or not container.inspect(".State.Running"), "all are well")
-    assert answers(container, *is_well), f"ended:\n{container.logs()[-8192:]}"
+
+    def is_well() -> bool:
+        if answers(container, "/bin/run", "-c", "health"):
+            return True
+        assert container.inspect(".State.Running"), f"ended:\n{container.logs()[-8192:]}"
+        return False
+
+    wait_until(is_well, "all are well")
 
 
 def descendants(container: Container, pid: int) -> list[int]:
@@ -57,7 +62,7 @@ class Killer:
     """Kills processes of services, and remembers whom."""
 
     def __init__(self, container: Container, has_shell: bool = True) -> None:
-        """Take the container, and whether there is a shell in it. Without, main processes alone are killed, by `run -c`."""
+        """Take the container. Without a shell in it main processes alone are killed, by `run -c`."""
         self._container = container
         self._has_shell = has_shell
         self.seed = random.randrange(1 << 32)
@@ -65,29 +70,38 @@ class Killer:
         self.killed: list[Killed] = []
 
     def run(self, seconds: float = SECONDS) -> None:
-        """Each service's main process takes each signal once, in a random order; then it is all at random, for so long."""
+        """Each service's main process takes each signal once; then it is all at random, until so long is over."""
         print(f"killing with seed {self.seed}")
         end = time.monotonic() + seconds
         names = [service["name"] for service in services(self._container) if not service["oneshot"]]
         begin = [(name, signal) for name in names for signal in SIGNALS]
         self._random.shuffle(begin)
         for name, signal in begin:
-            wait_until(lambda name=name, signal=signal: self._kill_main(name, signal), f"{name} lives")  # type: ignore[misc]
+            while not self._kill_main(name, signal):
+                wait_well(self._container)
         while time.monotonic() < end:
             if self._random.random() < 0.5:
                 wait_well(self._container)
             else:
                 time.sleep(self._random.uniform(0, 1))
             self._kill_anybody(self._random.choice(names), self._random.choice(SIGNALS))
+        wait_until(self._have_ended, "all who were killed have ended")  # redis writes a report of its crash first
         wait_well(self._container)
+
+    def _have_ended(self) -> bool:
+        return {(one.service, one.pid) for one in self.killed if one.is_main} <= set(ends(self._container))
 
     def _pid(self, name: str) -> int | None:
         pid: int | None = next(service["pid"] for service in services(self._container) if service["name"] == name)
         return pid
 
     def _kill_main(self, name: str, signal: str) -> bool:
+        """Kill the main process of a service; whether it has ended by that, and not because its database had gone."""
         pid = self._pid(name)
-        return pid is not None and self._kill(Killed(name, pid, signal, True))
+        if pid is None or not self._kill(Killed(name, pid, signal, True)):
+            return False
+        how = wait_until(lambda: ends(self._container).get((name, pid), ""), f"the end of {name}, pid {pid}")
+        return how.startswith(f"killed by {signal} ")
 
     def _kill_anybody(self, name: str, signal: str) -> None:
         pid = self._pid(name)
@@ -127,6 +141,11 @@ class Writer:
         return names
 
 
+def ends(container: Container) -> dict[tuple[str, int], str]:
+    """How each life has ended, by service and pid."""
+    return {(name, int(pid)): how for name, pid, how in END.findall(container.logs())}
+
+
 def check_lives(container: Container, killed: list[Killed]) -> None:
     """Each life that began has ended exactly once, or goes on; and those that were killed have ended by that signal.
 
@@ -137,12 +156,10 @@ def check_lives(container: Container, killed: list[Killed]) -> None:
     ended = Counter((name, int(pid)) for name, pid, _ in END.findall(log))
     living = {(service["name"], service["pid"]) for service in services(container) if service["pid"]}
     assert began == ended + Counter(living)
-    how = {(name, int(pid)): text for name, pid, text in END.findall(log)}
+    how = ends(container)
     for one in (one for one in killed if one.is_main):
-        assert how[one.service, one.pid].startswith((f"killed by {one.signal} ", "exited with code ")), one
-    for name in {one.service for one in killed}:
-        for signal in SIGNALS:
-            assert any(text.startswith(f"killed by {signal} ") for (who, _), text in how.items() if who == name), name
+        signals = [other.signal for other in killed if other.pid == one.pid]
+        assert how[one.service, one.pid].startswith((*(f"killed by {name} " for name in signals), "exited with code "))
 
 
 def check_nobody_else(container: Container) -> None:

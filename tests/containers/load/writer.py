@@ -4,8 +4,8 @@ writer.py orders PORT    POST /orders/NAME, of which 201 is the acknowledgement
 writer.py jobs PORT      LPUSH jobs NAME, to redis
 writer.py rows PORT      INSERT INTO notes VALUES (NAME), by way of PgBouncer
 
-Each prints "loaded" once something was acknowledged, and at the end a line of JSON: the names that were acknowledged, and
-how often there was no acknowledgement. No name is used twice, so nobody knows of those.
+Each prints "loaded" once something was acknowledged, and at the end a line of JSON: the names that were acknowledged,
+and how often there was no acknowledgement. No name is used twice, so nobody knows of those.
 """
 
 import http.client
@@ -16,6 +16,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+
+import psycopg2  # type: ignore[import-untyped]
 
 HOST = "127.0.0.1"
 CONNECTIONS = 4
@@ -58,10 +60,9 @@ def jobs(port: int) -> Write:
 
 def rows(port: int) -> Write:
     """A connection to PgBouncer."""
-    import psycopg2
-
+    whom = {"user": "postgres", "dbname": "postgres"}
     try:
-        connection = psycopg2.connect(host=HOST, port=port, user="postgres", dbname="postgres", connect_timeout=PATIENCE)
+        connection = psycopg2.connect(host=HOST, port=port, connect_timeout=PATIENCE, **whom)
         connection.autocommit = True
     except psycopg2.Error as error:
         raise ConnectionError from error
