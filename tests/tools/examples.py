@@ -20,7 +20,7 @@ TIMES = re.compile(r'((?:"-t", "|start_period = |worker_shutdown_timeout |stop_g
 """What the examples give as the longest times, in seconds."""
 
 
-STAYS = re.compile(r"^\[services\.\w+\]\n(?=(?:.+\n)*)(?!(?:.+\n)*oneshot)", re.MULTILINE)
+STAYS = re.compile(r"^\[services\.\w+\]\n(?!(?:.+\n)*oneshot)", re.MULTILINE)
 """The head of a service in an example's file, unless it is a oneshot; a blank line ends a service."""
 
 
