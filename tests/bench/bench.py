@@ -21,6 +21,7 @@ from pathlib import Path
 import processes
 import service_report
 import service_rows
+import service_trials
 from chart import svg
 from crew import PROGRAM_NAME
 from measure import SLOW_ROUNDS, SLOW_SECONDS
@@ -32,6 +33,11 @@ from trials import try_all
 
 VENV = Path(".work/bench/venv")
 README_FOLDER = "tests/bench"
+TRIAL = "bench-trial"
+WITH_SERVICES = """\
+The same for many services. Each is told no more than its own manual says of such a thing; runit and daemontools have no
+loggers here, so that services write to their stdout.
+"""
 FROZEN = "PyInstaller + staticx"
 COUNTED = """\
 Private memory is what the process has written to: its private dirty pages, smaps_rollup of proc(5). The unchanged
@@ -117,13 +123,17 @@ def put_into(readme: Path, text: str) -> None:
     readme.write_text(head + begin + text + end + tail)
 
 
-def what_works(peers: Sequence[Peer], command: str, folder: Path) -> str:
-    """The table of what works where, as Markdown."""
-    where, trials = try_all(peers, command, folder)
+def what_works(peers: Sequence[Peer], bench: service_rows.Bench, command: str, options: argparse.Namespace) -> str:
+    """The tables of what works where, as Markdown."""
+    where, trials = try_all(peers, command, bench.folder)
     if not trials:
         return f"## What works where\n\nNot tried: {where}.\n"
+    program = compile_program(bench.folder, "trial.c", TRIAL)
+    managers = [bench.ours, *bench.others]
+    many = service_trials.try_all(managers, program, options.venv, bench.folder)[1]
     head = f"## What works where\n\nEach cell was tried, in {where}, with the program as PID 1.\n\n"
-    return head + trial_table(trials, [peer.name for peer in peers])
+    one = head + trial_table(trials, [peer.name for peer in peers])
+    return f"{one}\n{WITH_SERVICES}\n" + trial_table(many, [manager.name for manager in managers])
 
 
 @dataclass(frozen=True)
@@ -149,7 +159,7 @@ def measure_all(options: argparse.Namespace, folder: Path) -> Outcome:
     bench = service_rows.bench_of(peers[0], service, folder, options)
     one = gather(peers, command, options.python, options.rounds, everything)
     many = service_rows.gather(bench, next(row for row in one.rows if row.key == "memory"))
-    works = what_works(peers, command, folder) if everything else ""
+    works = what_works(peers, bench, command, options) if everything else ""
     os.chdir("/")
     columns = [peer.name for peer in peers]
     return Outcome(

@@ -20,6 +20,8 @@ FILES = "into files, on a tmpfs: it has no other way"
 PIECES = "as it comes: lines of several services may be mixed"
 AFTER_A_SECOND = "after a life of more than a second: else it waits until a second is over"
 CHECK_DELAY = 0.01
+LEAST = 0.001
+CHPST = ("chpst", "-u")
 
 
 @dataclass(frozen=True)
@@ -28,15 +30,15 @@ class Service:
 
     name: str
     words: tuple[str, ...]
+    restart: bool = True
+    user: str = ""
+    """Who it runs as, if that is not the manager's user."""
+    after: str = ""
+    """The service that it depends on, one before it."""
 
 
 Write = Callable[[Path, Path, Sequence[Service]], list[str]]
 """Writes what a manager needs into a folder, with another one for logs, and returns the words that start it."""
-
-
-def terminate(pid: int, folder: Path) -> None:
-    """Tell a manager to stop, as `docker stop` does."""
-    os.kill(pid, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -49,16 +51,31 @@ class Manager:
     write: Write
     package: str = ""
     """The package of Debian that it comes from; empty for what is from elsewhere."""
-    stop: Callable[[int, Path], None] = terminate
+    signal: int = signal.SIGTERM
+    """What tells it to stop."""
+    before: Callable[[Path], None] | None = None
+    """What is to be done before that, with the folder of its files."""
+    has_users: bool = True
+    """Whether it can start services as other users."""
     share: float = 1.0
     """How much of the output it is given to relay: what is slow gets less."""
     to_files: bool = False
     """Whether it writes that into files, and cannot pass it on."""
     restarts: bool = True
+    direct: Write | None = None
+    """How it is written so that its services write to its own stdout, where that is something else."""
+    tools: tuple[str, ...] = ()
+    """The programs that it is made of, beside its own."""
     eager: Write | None = None
     """How it is written to restart as soon as it can, where that is not what it does anyway."""
     notes: dict[str, str] = field(default_factory=dict)
     """What there is to say about its value in a row, by the row's key."""
+
+    def stop(self, pid: int, folder: Path) -> None:
+        """Tell it to stop, with all of its services."""
+        if self.before:
+            self.before(folder)
+        os.kill(pid, self.signal)
 
 
 def _script(path: Path, *words: str) -> None:
@@ -72,20 +89,21 @@ def run_manager(name: str, binary: str, *options: str) -> Manager:
     path = str(Path(binary).absolute())
 
     def write(folder: Path, logs: Path, services: Sequence[Service]) -> list[str]:
-        tables = [
-            f"[services.{service.name}]\ncommand = [{', '.join(map(_quoted, service.words))}]\n"
-            'restart = "always"\nrestart_delay = 0.001\nrestart_max_delay = 0.001\n'
-            for service in services
-        ]
         file = folder / "services.toml"
-        file.write_text("\n".join(tables))
+        file.write_text("\n".join(map(_table, services)))
         return [path, *options, "-f", str(file)]
 
     return Manager(name, path, write)
 
 
-def _quoted(word: str) -> str:
-    return f'"{word}"'
+def _table(service: Service) -> str:
+    """A service, in TOML: a list of strings without special characters is the same there as in Python."""
+    keys: dict[str, object] = {"command": list(service.words)}
+    if service.restart:
+        keys |= {"restart": "always", "restart_delay": LEAST, "restart_max_delay": LEAST}
+    keys |= {"user": service.user} if service.user else {}
+    keys |= {"depends_on": [service.after]} if service.after else {}
+    return f"[services.{service.name}]\n" + "".join(f"{key} = {value!r}\n" for key, value in keys.items())
 
 
 def bare_manager(program: str) -> Manager:
@@ -110,14 +128,21 @@ def cat_manager() -> Manager:
 def _supervisord(folder: Path, logs: Path, services: Sequence[Service]) -> list[str]:
     head = f"[supervisord]\nnodaemon=true\nsilent=true\nlogfile=/dev/null\nlogfile_maxbytes=0\npidfile={folder}/pid\n"
     pairs = ((1, "stdout"), (2, "stderr"))
-    streams = "".join(f"{name}_logfile=/dev/fd/{fd}\n{name}_logfile_maxbytes=0\n" for fd, name in pairs)
+    streams = "".join(f"{name}_logfile=/proc/self/fd/{fd}\n{name}_logfile_maxbytes=0\n" for fd, name in pairs)
     tables = [
-        f"[program:{service.name}]\ncommand={' '.join(service.words)}\nautorestart=true\nstartsecs=0\n{streams}"
-        for service in services
+        f"[program:{service.name}]\ncommand={' '.join(service.words)}\n"
+        f"autorestart={str(service.restart).lower()}\nstartsecs=0\n{streams}"
+        + (f"user={service.user}\n" if service.user else "")
+        + (f"priority={number}\n" if _have_order(services) else "")
+        for number, service in enumerate(services, 1)
     ]
     file = folder / "supervisord.conf"
     file.write_text("\n".join([head, *tables]))
     return [shutil.which("supervisord") or "", "-c", str(file)]
+
+
+def _have_order(services: Sequence[Service]) -> bool:
+    return any(service.after for service in services)
 
 
 def _honcho(program: str) -> Write:
@@ -135,7 +160,10 @@ def _circus(program: str, *settings: str) -> Write:
         tables = [
             f"[watcher:{service.name}]\ncmd = {' '.join(service.words)}\ncopy_env = True\n"
             "stdout_stream.class = StdoutStream\nstderr_stream.class = StdoutStream\n"
-            for service in services
+            + ("" if service.restart else "respawn = False\n")
+            + (f"uid = {service.user}\n" if service.user else "")
+            + (f"priority = {len(services) - number}\n" if _have_order(services) else "")
+            for number, service in enumerate(services)
         ]
         file = folder / "circus.ini"
         file.write_text("\n".join(["[circus]", *ends, *settings, "", *tables]))
@@ -144,13 +172,22 @@ def _circus(program: str, *settings: str) -> Write:
     return write
 
 
-def _scanned(log: Callable[[str, Path], Sequence[str]], *words: str) -> Write:
-    """For what looks through a folder of services, each with a program `run`, and one in `log` for its output."""
+Logger = Callable[[str, Path], Sequence[str]]
+"""The words of what takes a service's output, by its name, and a folder for it."""
+
+
+def _scanned(log: Logger | None, switch: Sequence[str], *words: str) -> Write:
+    """For what looks through a folder of services, each with a program `run`, and one in `log` for its output.
+
+    The words of switch come before a user, and the command that is to be executed as that one.
+    """
 
     def write(folder: Path, logs: Path, services: Sequence[Service]) -> list[str]:
         for service in services:
-            _script(folder / "services" / service.name / "run", *service.words, "2>&1")
-            _script(folder / "services" / service.name / "log" / "run", *log(service.name, logs / service.name))
+            place = folder / "services" / service.name
+            _script(place / "run", *((*switch, service.user) if service.user else ()), *service.words, "2>&1")
+            if log:
+                _script(place / "log" / "run", *log(service.name, logs / service.name))
         # Of a folder that was changed in this very second runsvdir thinks that it may change again, and waits.
         os.utime(folder / "services", (0, 0))
         return [*words, str(folder / "services")]
@@ -171,14 +208,9 @@ def _s6_log(name: str, logs: Path) -> Sequence[str]:
     return ("s6-log", f"'p{name}:'", "1")
 
 
-def _hang_up(pid: int, folder: Path) -> None:
-    os.kill(pid, signal.SIGHUP)
-
-
-def _svc(pid: int, folder: Path) -> None:
+def _svc(folder: Path) -> None:
     services = sorted(map(str, (folder / "services").iterdir()))
     subprocess.run(["svc", "-dx", *services, *(f"{name}/log" for name in services)], check=True)
-    os.kill(pid, signal.SIGTERM)
 
 
 def other_managers(venv: Path) -> list[Manager]:
@@ -187,20 +219,30 @@ def other_managers(venv: Path) -> list[Manager]:
     found = [
         Manager("supervisord", _path("supervisord"), _supervisord, "supervisor", notes={"flow": PIECES}),
         Manager(
-            *("runit", _path("runsvdir"), _scanned(_svlogd, "runsvdir"), "runit", _hang_up),
+            *("runit", _path("runsvdir"), _scanned(_svlogd, CHPST, "runsvdir"), "runit"),
+            signal=signal.SIGHUP,
             to_files=True,
+            direct=_scanned(None, CHPST, "runsvdir"),
+            tools=("runsv", "chpst"),
             notes={"crash": AFTER_A_SECOND, "flow": FILES, "stop": "by HUP: TERM leaves the services running"},
         ),
-        Manager("s6", _path("s6-svscan"), _scanned(_s6_log, "s6-svscan", "-c", "1000"), "s6"),
         Manager(
-            *("daemontools", _path("svscan"), _scanned(_multilog, "svscan"), "daemontools", _svc),
+            *("s6", _path("s6-svscan"), _scanned(_s6_log, ("s6-setuidgid",), "s6-svscan", "-c", "1000"), "s6"),
+            tools=("s6-supervise", "s6-log", "s6-setuidgid"),
+        ),
+        Manager(
+            *("daemontools", _path("svscan"), _scanned(_multilog, ("setuidgid",), "svscan"), "daemontools"),
+            before=_svc,
             to_files=True,
+            direct=_scanned(None, ("setuidgid",), "svscan"),
+            tools=("supervise", "setuidgid"),
             notes={"crash": AFTER_A_SECOND, "flow": FILES, "stop": "by `svc -dx`: TERM leaves the services running"},
         ),
         Manager(
             *("honcho", _path(honcho), _honcho(honcho)),
             share=0.01,
             restarts=False,
+            has_users=False,
             notes={"crash": "it restarts nothing"},
         ),
         Manager(
