@@ -27,7 +27,7 @@ from crew import PROGRAM_NAME
 from measure import SLOW_ROUNDS, SLOW_SECONDS
 from peers import Peer, build_of_ours, debian_peers, versions
 from processes import MeasureError, compile_program
-from rows import Measured, gather, kind_of
+from rows import FROZEN, Measured, gather, kind_of
 from table import BASE, limit_table, row_table, summary_table, trial_table
 from trials import try_all
 
@@ -38,7 +38,6 @@ WITH_SERVICES = """\
 The same for many services. Each is told no more than its own manual says of such a thing; runit and daemontools have no
 loggers here, so that services write to their stdout.
 """
-FROZEN = "PyInstaller + staticx"
 COUNTED = """\
 Private memory is what the process has written to: its private dirty pages, smaps_rollup of proc(5). The unchanged
 pages of the file are not counted: the kernel has them once, for all containers that run the same file.

@@ -4,9 +4,11 @@ import math
 from collections.abc import Sequence
 from html import escape
 
+from rows import FROZEN, PLAIN, SNAPSHOT, STATICX
 from table import Row, number
 
-COLORS = ("#1f6feb", "#4e8ff5", "#79b0ff", "#8b949e", "#8b949e", "#8b949e", "#8b949e", "#d29922")
+COLORS = {SNAPSHOT: "#1f6feb", PLAIN: "#4e8ff5", STATICX: "#79b0ff", FROZEN: "#d29922"}
+OTHERS = "#8b949e"
 COLUMNS, WIDTH, LABELS, BAR, HEAD, GAP = 2, 880, 118, 13, 20, 12
 LEAST, MOST = 0.3, 1000.0
 EXPLAINED = "shorter is better, each line is ten times the one before"
@@ -40,7 +42,7 @@ def _panel(row: Row, names: Sequence[str], x: float, y: float) -> list[str]:
             continue
         ratio = 1.0 if name == row.base else row.ratio(name) or 1.0
         left, right = sorted((x + _across(1), x + _across(ratio)))
-        color = COLORS[i % len(COLORS)]
+        color = COLORS.get(name, OTHERS)
         parts.append(
             f'<rect x="{left:.1f}" y="{line + 2}" width="{max(right - left, 1.5):.1f}" height="9" fill="{color}"/>'
         )

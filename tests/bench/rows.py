@@ -27,6 +27,9 @@ CONTAINERS = 10
 SNAPSHOT, PLAIN, STATICX = "run", "run (SNAPSHOT=0)", "run (staticx)"
 """Our builds, by how they begin: with the initialized interpreter, without it, and by unpacking themselves."""
 
+FROZEN = "PyInstaller + staticx"
+"""The same program, as these two make it by default."""
+
 LIMITS = {
     SNAPSHOT: (
         Bound("start", 1.8, to="tini"),
