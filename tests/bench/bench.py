@@ -35,8 +35,8 @@ VENV = Path(".work/bench/venv")
 README_FOLDER = "tests/bench"
 TRIAL = "bench-trial"
 WITH_SERVICES = """\
-The same for many services. Each is told no more than its own manual says of such a thing; runit and daemontools have no
-loggers here, so that services write to their stdout.
+The same for many services. Each has the plainest files for it, without scripts that would do the rest. runit and
+daemontools have no loggers here, so that services write to their stdout.
 """
 COUNTED = """\
 Private memory is what the process has written to: its private dirty pages, smaps_rollup of proc(5). The unchanged
