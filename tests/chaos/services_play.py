@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from harness import DEADLINE, Starter
-from services_model import TERM, Model
+from services_lives import TERM
+from services_model import Model
 from services_script import text_of
 from services_stage import ServicesStage
 from services_world import DONE, FINAL, LINGERING, NEVER, READY, Member, Service, Spec, Words

@@ -210,6 +210,10 @@ static void leave_worker(void)
         sigwait(&term, &signum);
         end_by(SIGKILL);
     }
+    sigset_t pending;
+    sigpending(&pending);
+    if (sigismember(&pending, SIGTERM))
+        kill(pid, SIGTERM); /* it was sent to the group before this one was in it */
 }
 
 static int connected(const char *path, int type, int listens)

@@ -157,11 +157,11 @@ class ServicesStress:
         was_fast, self.kind = kind == FAST, FAST
         self._wait(lambda: not self._unsettled(), lambda: f"services that do not come to rest: {self._unsettled()}")
         self._wait(lambda: not self._missing(), self._missing)
-        self._wait(self._is_at_rest, lambda: "run goes to sleep when there is nothing to do")
+        looks: list[Vitals] = []
+        self._wait(lambda: self._has_looked(looks), lambda: "run goes to sleep when there is nothing to do")
         while self._read():
             pass
-        self.kind = kind
-        vitals = self._services.vitals()
+        self.kind, vitals = kind, looks[0]
         self._check(was_fast, before, self._steering.asked - asked, vitals)
         self._journal = ServicesJournal()
         return vitals
@@ -221,9 +221,16 @@ class ServicesStress:
 
     # -- What is missing, or wrong ------------------------------------------------------------------------------------
 
-    def _is_at_rest(self) -> bool:
-        """Whether `run` sleeps, and has no child but the services: no probe is under way."""
-        return len(self._services.children()) == COUNT and self._services.at_rest()
+    def _has_looked(self, looks: list[Vitals]) -> bool:
+        """Look at `run` while it sleeps and has no child but the services: no probe is under way."""
+        before = self._services.switches()
+        if not self._services.at_rest() or len(self._services.children()) != COUNT:
+            return False
+        vitals = self._services.vitals()
+        if self._services.switches() != before:
+            return False
+        looks.append(vitals)
+        return True
 
     def _unsettled(self) -> list[str]:
         """The services that do not pause yet."""

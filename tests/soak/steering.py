@@ -41,7 +41,7 @@ class Steering:
     @property
     def waiting(self) -> list[str]:
         """Those who have not been answered yet, in words."""
-        return [" ".join(words[:3]) for words, _ in self._clients]
+        return [" ".join(words) for words, _ in self._clients]
 
     def steer(self) -> None:
         """Have as many ask as there always are."""

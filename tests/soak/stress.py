@@ -130,8 +130,7 @@ class Stress:
 
     def progress(self) -> str:
         """What was done so far."""
-        done = f"{self.result.made.orphans} orphans, {self.result.sent.total()} signals"
-        return f"{done}, stderr read {self.kind}"
+        return f"{self.result.made.orphans} orphans, {self.result.sent.total()} signals, stderr read {self.kind}"
 
     def _checked(self, kind: str, tally: Tally, work: Callable[[], None]) -> Vitals:
         """Do this, with stderr read in this way; then pause and check. Raises ViolationError."""

@@ -106,12 +106,15 @@ class Watched:
 
     def at_rest(self) -> bool:
         """Whether `run` sleeps, with no signal pending, and goes on sleeping for a moment."""
-        before = self.status()
+        before = self.switches()
         time.sleep(0.02)
         after = self.status()
         pending = int(after["SigPnd"], 16) | int(after["ShdPnd"], 16)
-        switches = "voluntary_ctxt_switches"
-        return after["State"].startswith("S") and not pending and before[switches] == after[switches]
+        return after["State"].startswith("S") and not pending and before == self.switches()
+
+    def switches(self) -> str:
+        """How often it has gone to sleep."""
+        return self.status()["voluntary_ctxt_switches"]
 
     def zombies(self) -> int:
         """How many of its children have ended, and are not reaped."""
