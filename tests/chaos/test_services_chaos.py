@@ -19,7 +19,7 @@ from services_play import ServicesPlay, TooSlowError
 from services_script import SCRIPT, specs
 from services_world import Spec, Words
 
-EXAMPLES = int(os.environ.get("CHAOS_SERVICES", "180"))
+EXAMPLES = int(os.environ.get("CHAOS_SERVICES", "120"))
 
 
 @pytest.fixture(scope="session")
