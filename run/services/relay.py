@@ -18,8 +18,7 @@ from run.services.watch import WRITABLE, Watch
 CHUNK = 256 * 1024
 """Bytes that are read at once."""
 
-PIPE = 64 * 1024
-"""Bytes that a pipe holds: pipe(7)."""
+AS_IT_IS = 0
 
 MOST_IN_PIPES = 16 * 1024 * 1024
 """Bytes that all pipes together may hold, if they are to be larger: the kernel gives a user 64 MiB, pipe(7)."""
@@ -112,7 +111,7 @@ class Relay:
 
     def __init__(self, watch: Watch, stdout: Sink, stderr: Sink, streams: int) -> None:
         """Take who tells that something can be read or written, both sinks, which may be one, and how many streams."""
-        self._pipe_size = CHUNK if streams * CHUNK <= MOST_IN_PIPES else PIPE
+        self._pipe_size = CHUNK if streams * CHUNK <= MOST_IN_PIPES else AS_IT_IS
         self._watch = watch
         self.sinks = list(dict.fromkeys((stdout, stderr)))
         self._outputs = (stdout, stderr)
