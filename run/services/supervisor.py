@@ -172,8 +172,7 @@ class Supervisor(Charge):
     def signalled(self, signum: int, code: int, sender: int, uid: int, value: int) -> None:
         """A signal has come: to stop all, or to be passed on."""
         if signum == CHLD or (code > 0 and code in CLD_CODES):
-            self._may_reap = True
-            self._is_childless = False  # what docker exec(1) leaves becomes a child of PID 1
+            self._may_reap, self._is_childless = True, False  # what docker exec(1) leaves becomes a child of PID 1
         elif signum == TSTP:
             if code > 0:
                 terminal.suspend()  # Ctrl-Z: services have no terminal, and go on
@@ -252,7 +251,8 @@ class Supervisor(Charge):
             for lingering in tuple(self._lingering):
                 self._see_whether_over(lingering, now)
         elif self._manager.lives[name].lives and not self._see_whether_over(name, now):
-            if not self._lingering.setdefault(name, 0.0):  # it was not killed
+            was_killed = self._lingering.setdefault(name, 0.0)
+            if not was_killed:
                 self._manager.lingers(name)
 
     def _main_ended(self, name: str, pid: int, status: int) -> None:
