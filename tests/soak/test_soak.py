@@ -83,7 +83,7 @@ DEFECTS = {
     ),
     "the log blocks": (
         "def block(self, level, text): os.write(2, f'run: [{level}] {text}\\n'.encode())\nlog.Log._say = block",
-        r"not within [\d.]+ s: .*\(stderr read (slowly|not at all)\)",
+        r"not within [\d.]+ s: .*\((stderr|output) read (slowly|not at all)\)",
     ),
 }
 
