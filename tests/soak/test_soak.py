@@ -66,13 +66,13 @@ DEFECTS = {
         "open descriptors",
     ),
     "a signal is lost": (
-        "def lose(self, targets): return self if self.signum > 33 and every(199) else send(self, targets)\n"
+        "def lose(self, targets): return self if self.signum > 33 and every(99) else send(self, targets)\n"
         "children.Delivery.to = lose",
         r"was sent \d+ times, the command received \d+",
     ),
     "a signal is sent twice": (
         "def repeat(self, targets):\n"
-        "    if self.signum > 33 and every(199): send(self, targets)\n"
+        "    if self.signum > 33 and every(99): send(self, targets)\n"
         "    return send(self, targets)\n"
         "children.Delivery.to = repeat",
         "received other signals than were sent",
