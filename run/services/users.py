@@ -176,7 +176,7 @@ def refusal(user: User, uid: int, gid: int, capabilities: int) -> str | None:
 
 
 def unmapped(user: User, uid_map: bytes, gid_map: bytes) -> str | None:
-    """Which id of this user does not exist in this user namespace, from what /proc says of it; nothing where that is empty.
+    """Which id of this user does not exist in this user namespace, as far as /proc tells.
 
     Source: user_namespaces(7). The system calls tell no more than EINVAL, or, for files, nothing.
     """
@@ -184,8 +184,9 @@ def unmapped(user: User, uid_map: bytes, gid_map: bytes) -> str | None:
         ranges = [(int(first), int(count)) for first, _, count in map(bytes.split, text.splitlines())]
         for number in ids if ranges else ():
             if not any(first <= number < first + count for first, count in ranges):
-                there = ", ".join(f"{first} to {first + count - 1}" for first, count in ranges)
-                return f"{name} {number} does not exist in this user namespace: accepted are {there} (/proc/self/{name}_map)"
+                accepted = ", ".join(f"{first} to {first + count - 1}" for first, count in ranges)
+                reason = f"{name} {number} does not exist in this user namespace"
+                return f"{reason}: accepted are {accepted} (/proc/self/{name}_map)"
     return None
 
 

@@ -121,7 +121,9 @@ def test_another_user_as_any_but_root_is_one_line_and_125(copied: Starter, spec:
 
 def test_in_a_user_namespace_that_has_no_such_user_it_is_one_line_and_125(start: Starter) -> None:
     """There are all capabilities, and the kernel refuses all the same: user_namespaces(7)."""
-    code, out, log = start.result("-u", "65534", "echo", "started", prefix=("unshare", "--user", "--map-root-user", *WITHOUT_PROC))
+    code, out, log = start.result(
+        "-u", "65534", "echo", "started", prefix=("unshare", "--user", "--map-root-user", *WITHOUT_PROC)
+    )
     assert (code, out) == (125, "")
     errors = [line for line in log.splitlines() if "[error]" in line]
     assert len(errors) == 1 and re.search("cannot (set the supplementary groups|become the)", errors[0]), log
