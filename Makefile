@@ -4,9 +4,9 @@
 SHELL := /bin/bash
 PREFIX ?= /usr/local
 IMAGE ?= run
-export LINK PYTHON SNAPSHOT QUICK
+export LINK PYTHON SNAPSHOT QUICK ENGINES RESULTS
 
-.PHONY: help build test lint image demo bench soak boots reproducible release install clean
+.PHONY: help build test lint image demo bench soak boots elsewhere reproducible release install clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile | expand -t 20
