@@ -35,6 +35,9 @@ soak: build ## Put dist/run under full load for MINUTES (10), and count every or
 boots: build ## Start dist/run as PID 1 of Debian's kernel in qemu, on an old processor and with 5-level paging
 	@build/check.sh boots
 
+elsewhere: build ## Run the same cases in podman, gVisor, nspawn, Swarm and so on (ENGINES="podman gvisor" picks, RESULTS=1 notes it)
+	@build/check.sh elsewhere
+
 reproducible: build ## Build again, here and in another folder, and compare the bytes
 	@build/reproducible.sh
 

@@ -53,6 +53,12 @@ case $what in
                 podman*) (need podman podman crun crun runc runc newuidmap uidmap catatonit catatonit setpriv util-linux) ;;
                 gvisor) (need dockerd docker.io docker docker.io runsc runsc) ;;
                 docker | swarm) (need dockerd docker.io docker docker.io) ;;
+                kubernetes)
+                    (
+                        need etcd etcd-server containerd containerd runc runc kubectl kubernetes-client openssl openssl \
+                            ip iproute2 /usr/lib/cni/ptp containernetworking-plugins go golang-go gcc gcc cc:libc.a libc6-dev
+                        tests/elsewhere/kubernetes.sh .work/kubernetes
+                    ) ;;
                 nspawn) (need systemd-nspawn systemd-container nsenter util-linux) ;;
             esac || true
         done

@@ -60,7 +60,8 @@ def exit_codes(on: Engine) -> None:
         125: ("-Z", "true"),
     }
     boxes = {code: on("-q", *words) for code, words in expected.items()}
-    assert {code: box.exit_code() for code, box in boxes.items()} == {code: code for code in expected}
+    codes = {code: box.exit_code() for code, box in boxes.items()}
+    assert codes == {code: code for code in expected}, codes
 
 
 def stop(on: Engine) -> None:
@@ -185,7 +186,8 @@ def pid_namespace(on: Engine) -> None:
 
 def terminal(on: Engine) -> None:
     """At a terminal: what is typed comes to the command, and so does Ctrl-C."""
-    script = "trap 'echo INT; exit 7' INT; [ -t 0 ] && echo a terminal; read line; echo got $line; while :; do sleep 0.1; done"
+    first = "trap 'echo INT; exit 7' INT; [ -t 0 ] && echo a terminal"
+    script = f"{first}; read line; echo got $line; while :; do sleep 0.1; done"
     typist = Typist(on.terminal("sh", "-c", script))
     typist.wait_out("a terminal\r\n")
     typist.type("hello\n")

@@ -16,6 +16,7 @@ from pathlib import Path
 import image
 from boxes import Engine, MissingError
 from cases import CASES
+from kubernetes import Kubernetes
 from nspawn import Nspawn
 from podman import Podman, PodmanRootless, PodmanRunc
 from report import Row, table, write
@@ -24,7 +25,7 @@ from docker import Docker, GVisor, Swarm
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK: tuple[type[Engine], ...] = (Docker, PodmanRunc, Podman, PodmanRootless, GVisor, Nspawn, Swarm)
-LONG: tuple[type[Engine], ...] = ()
+LONG: tuple[type[Engine], ...] = (Kubernetes,)
 AT_ONCE = 4
 """How many cases of an engine run at the same time: they wait most of the time."""
 

@@ -1,0 +1,156 @@
+"""Kubernetes: each container is a pod of its own."""
+
+import io
+import json
+import tarfile
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Any, ClassVar
+
+from boxes import USER, Box, Engine, How, call, must
+from cluster import BINARIES, Cluster
+from engine import layer_of, unique_name
+from harness import wait_until
+
+IMAGE = "localhost/run:1"
+PROBE = {"exec": {"command": ["/bin/run", "-c", "health"]}, "periodSeconds": 1, "failureThreshold": 1}
+KEPT = "run.test/kept"
+"""A finalizer: a pod that was deleted stays, so that it can be seen how it has ended."""
+
+HARDENED = {
+    "runAsUser": USER,
+    "runAsGroup": 54321,
+    "runAsNonRoot": True,
+    "readOnlyRootFilesystem": True,
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+}
+
+
+def archive(name: str, layer: bytes, entry: list[str]) -> bytes:
+    """An image as `docker save` writes it."""
+    digest = sha256(layer).hexdigest()
+    config = {
+        "architecture": "amd64",
+        "os": "linux",
+        "config": {"Entrypoint": entry},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
+    }
+    manifest = [{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]
+    files = {
+        "layer.tar": layer,
+        "config.json": json.dumps(config).encode(),
+        "manifest.json": json.dumps(manifest).encode(),
+    }
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as tar:
+        for path, data in files.items():
+            member = tarfile.TarInfo(path)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return made.getvalue()
+
+
+class Pod(Box):
+    """A pod."""
+
+    def __init__(self, kubectl: Sequence[str], name: str) -> None:
+        """Take its name."""
+        self._kubectl = list(kubectl)
+        self.name = name
+        self._log = ""
+        wait_until(
+            lambda: self.look("{.status.containerStatuses[0].state.waiting}") == "" and self._has_begun(), "begun"
+        )
+
+    def look(self, what: str) -> str:
+        """A part of what the API tells."""
+        return must([*self._kubectl, "get", "pod", self.name, "--output", f"jsonpath={what}"])
+
+    def _has_begun(self) -> bool:
+        return bool(self.look("{.status.containerStatuses[0].state}"))
+
+    def log(self) -> str:
+        """What it has written so far; what is known of it, once it is gone."""
+        code, out = call([*self._kubectl, "logs", self.name, "--container", "box"])
+        if code == 0:
+            self._log = out
+        return self._log
+
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return not self.look("{.status.containerStatuses[0].state.terminated}")
+
+    def exit_code(self) -> int:
+        """The exit code, once it has ended."""
+        what = "{.status.containerStatuses[0].state.terminated.exitCode}"
+        return int(wait_until(lambda: self.look(what), f"{self.name} has ended"))
+
+    def execute(self, *words: str) -> tuple[int, str]:
+        """Execute a command in it."""
+        return call([*self._kubectl, "exec", self.name, "--container", "box", "--", *words])
+
+    def kill(self, name: str) -> None:
+        """Send `run` a signal: from inside, since Kubernetes has no other way."""
+        self.execute("kill", f"-{name}", "1")
+
+    def ask_to_stop(self) -> None:
+        """Delete it."""
+        must([*self._kubectl, "delete", "pod", self.name, "--wait=false"])
+
+    def health(self) -> str:
+        """What comes of the readiness probe."""
+        ready = self.look('{.status.conditions[?(@.type=="Ready")].status}')
+        return {"True": "healthy", "False": "unhealthy"}.get(ready, ready)
+
+    def remove(self) -> None:
+        """Remove it."""
+        call([*self._kubectl, "patch", "pod", self.name, "--type=merge", '--patch={"metadata":{"finalizers":null}}'])
+        call([*self._kubectl, "delete", "pod", self.name, "--grace-period=0", "--force", "--wait=false"])
+
+
+class Kubernetes(Engine):
+    """A whole cluster of one node."""
+
+    name = "kubernetes"
+    packages = "containerd runc etcd-server containernetworking-plugins kubernetes-client golang-go openssl iproute2"
+    lacks: ClassVar[dict[str, str]] = {
+        "its own init before run": "the pause container is that, in a shared pid namespace",
+        "a terminal": "kubectl is connected only after the start",
+        "a user namespace": "this version has none",
+    }
+
+    def open(self, layer: bytes) -> None:
+        """Start it."""
+        self.cluster = Cluster()
+        pause = layer_of({"pause": BINARIES / "pause"})
+        for name, data, entry in (("localhost/pause:1", pause, ["/pause"]), (IMAGE, layer, ["/bin/run"])):
+            must([*self.cluster.ctr(), "image", "import", "-"], data=archive(name, data, entry))
+        self.cluster.start_kubelet()
+
+    def version(self) -> str:
+        """That of the kubelet, and of containerd."""
+        containerd = must(["containerd", "--version"]).split()[2].partition("~")[0]
+        return f"Kubernetes {must([str(BINARIES / 'kubelet'), '--version']).split()[1]}, containerd {containerd}"
+
+    def _start(self, words: Sequence[str], how: How) -> Box:
+        container: dict[str, Any] = {"name": "box", "image": IMAGE, "imagePullPolicy": "Never", "args": list(words)}
+        if how.hardened:
+            container["securityContext"] = HARDENED
+        if how.health:
+            container["readinessProbe"] = PROBE
+        spec = {
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": how.grace,
+            "shareProcessNamespace": how.beside is not None,
+            "containers": [container],
+        }
+        name = unique_name()
+        metadata = {"name": name, "finalizers": [KEPT]}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+        must([*self.cluster.kubectl, "create", "--filename", "-"], data=json.dumps(pod).encode())
+        return Pod(self.cluster.kubectl, name)
+
+    def close(self) -> None:
+        """Stop it."""
+        self.cluster.stop()
