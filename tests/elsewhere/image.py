@@ -69,4 +69,5 @@ def layer(binary: Path) -> bytes:
             path = Path(folder) / name
             path.write_text(file_of(services, **TOP.get(name, {})))
             files[f"etc/{name}.toml"] = path
+        files["www/index.html"] = path  # for the examples' web server
         return layer_of(files)

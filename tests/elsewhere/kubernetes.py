@@ -2,15 +2,18 @@
 
 import io
 import json
+import subprocess
 import tarfile
 from collections.abc import Sequence
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, ClassVar
 
 from boxes import USER, Box, Engine, How, call, must
 from cluster import BINARIES, Cluster
 from engine import layer_of, unique_name
-from harness import wait_until
+from harness import DEADLINE, wait_until
+from manifests import applied
 
 IMAGE = "localhost/run:1"
 PROBE = {"exec": {"command": ["/bin/run", "-c", "health"]}, "periodSeconds": 1, "failureThreshold": 1}
@@ -54,28 +57,40 @@ def archive(name: str, layer: bytes, entry: list[str]) -> bytes:
 class Pod(Box):
     """A pod."""
 
-    def __init__(self, kubectl: Sequence[str], name: str) -> None:
-        """Take its name."""
+    def __init__(self, kubectl: Sequence[str], name: str, folder: Path) -> None:
+        """Take its name, and a folder for what it writes."""
         self._kubectl = list(kubectl)
         self.name = name
-        self._log = ""
-        wait_until(
-            lambda: self.look("{.status.containerStatuses[0].state.waiting}") == "" and self._has_begun(), "begun"
-        )
+        self._path = folder / f"{name}.log"
+        wait_until(self._has_begun, f"{name} is started")
+        self._follow()
 
     def look(self, what: str) -> str:
         """A part of what the API tells."""
         return must([*self._kubectl, "get", "pod", self.name, "--output", f"jsonpath={what}"])
 
     def _has_begun(self) -> bool:
-        return bool(self.look("{.status.containerStatuses[0].state}"))
+        state = self.look("{.status.containerStatuses[0].state}")
+        return "running" in state or "terminated" in state
 
     def log(self) -> str:
-        """What it has written so far; what is known of it, once it is gone."""
-        code, out = call([*self._kubectl, "logs", self.name, "--container", "box"])
-        if code == 0:
-            self._log = out
-        return self._log
+        """What it has written so far: it is followed, for what a pod has written is gone when it was deleted."""
+        if self._follows.poll() is not None and not self._path.stat().st_size:
+            self._follow()
+        return self._path.read_text(errors="replace")
+
+    def _follow(self) -> None:
+        """Begin to read what it writes."""
+        with self._path.open("wb") as file:
+            words = [*self._kubectl, "logs", "--follow", self.name, "--container", "box"]
+            self._follows = subprocess.Popen(words, stdout=file, stderr=subprocess.DEVNULL)
+
+    def _wait_log(self) -> None:
+        """Wait until all is read that it has written."""
+        try:
+            self._follows.wait(DEADLINE / 10)
+        except subprocess.TimeoutExpired:
+            pass
 
     def running(self) -> bool:
         """Whether it has not ended."""
@@ -84,7 +99,9 @@ class Pod(Box):
     def exit_code(self) -> int:
         """The exit code, once it has ended."""
         what = "{.status.containerStatuses[0].state.terminated.exitCode}"
-        return int(wait_until(lambda: self.look(what), f"{self.name} has ended"))
+        code = int(wait_until(lambda: self.look(what), f"{self.name} has ended"))
+        self._wait_log()
+        return code
 
     def execute(self, *words: str) -> tuple[int, str]:
         """Execute a command in it."""
@@ -105,6 +122,8 @@ class Pod(Box):
 
     def remove(self) -> None:
         """Remove it."""
+        self._follows.kill()
+        self._follows.wait()
         call([*self._kubectl, "patch", "pod", self.name, "--type=merge", '--patch={"metadata":{"finalizers":null}}'])
         call([*self._kubectl, "delete", "pod", self.name, "--grace-period=0", "--force", "--wait=false"])
 
@@ -114,6 +133,9 @@ class Kubernetes(Engine):
 
     name = "kubernetes"
     packages = "containerd runc etcd-server containernetworking-plugins kubernetes-client golang-go openssl iproute2"
+    examples: ClassVar[dict[str, Any]] = {
+        "examples/kubernetes": lambda on: applied(on.cluster.kubectl, IMAGE),
+    }
     lacks: ClassVar[dict[str, str]] = {
         "its own init before run": "the pause container is that, in a shared pid namespace",
         "a terminal": "kubectl is connected only after the start",
@@ -134,7 +156,8 @@ class Kubernetes(Engine):
         return f"Kubernetes {must([str(BINARIES / 'kubelet'), '--version']).split()[1]}, containerd {containerd}"
 
     def _start(self, words: Sequence[str], how: How) -> Box:
-        container: dict[str, Any] = {"name": "box", "image": IMAGE, "imagePullPolicy": "Never", "args": list(words)}
+        escaped = [word.replace("$", "$$") for word in words]  # $(NAME) is for Kubernetes
+        container: dict[str, Any] = {"name": "box", "image": IMAGE, "imagePullPolicy": "Never", "args": escaped}
         if how.hardened:
             container["securityContext"] = HARDENED
         if how.health:
@@ -149,7 +172,7 @@ class Kubernetes(Engine):
         metadata = {"name": name, "finalizers": [KEPT]}
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
         must([*self.cluster.kubectl, "create", "--filename", "-"], data=json.dumps(pod).encode())
-        return Pod(self.cluster.kubectl, name)
+        return Pod(self.cluster.kubectl, name, self.cluster.folder)
 
     def close(self) -> None:
         """Stop it."""

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from boxes import How, MissingError, call, mounts_without, must
 from clients import ClientBox, ClientEngine
 from engine import unique_name
-from manifests import deployment, pod
+from manifests import QUADLET, deployment, pod, quadlet
 
 HYBRID = "/sys/fs/cgroup/unified"
 """Where cgroups of version 2 are beside those of version 1: crun refuses that."""
@@ -55,7 +55,14 @@ class Podman(ClientEngine):
     packages = "podman crun uidmap catatonit"
     run_options: ClassVar[tuple[str, ...]] = ("--network", "none")
     box = PodmanBox
-    examples: ClassVar[dict[str, Any]] = {"examples/podman/pod.yaml": pod, "examples/kubernetes, played": deployment}
+    examples: ClassVar[dict[str, Any]] = {
+        "examples/podman/pod.yaml": pod,
+        "examples/podman, quadlet": quadlet,
+        "examples/kubernetes, played": deployment,
+    }
+    lacks: ClassVar[dict[str, str]] = (
+        {} if QUADLET else {"examples/podman, quadlet": "this podman has none: it comes with 4.4"}
+    )
 
     def open(self, layer: bytes) -> None:
         """Make a folder for all that it keeps, with its configuration."""
