@@ -17,8 +17,7 @@ from manifests import applied
 
 IMAGE = "localhost/run:1"
 PROBE = {"exec": {"command": ["/bin/run", "-c", "health"]}, "periodSeconds": 1, "failureThreshold": 1}
-KEPT = "run.test/kept"
-"""A finalizer: a pod that was deleted stays, so that it can be seen how it has ended."""
+ENDED = "{.status.containerStatuses[0].state.terminated.exitCode}"
 
 HARDENED = {
     "runAsUser": USER,
@@ -62,6 +61,10 @@ class Pod(Box):
         self._kubectl = list(kubectl)
         self.name = name
         self._path = folder / f"{name}.log"
+        self._ends = folder / f"{name}.ends"
+        with self._ends.open("wb") as file:  # a pod that was deleted is gone: it is watched how it ends
+            words = [*kubectl, "get", "pod", name, "--watch", f"--output=jsonpath={ENDED}{{'\\n'}}"]
+            self._watches = subprocess.Popen(words, stdout=file, stderr=subprocess.DEVNULL)
         wait_until(self._has_begun, f"{name} is started")
         self._follow()
 
@@ -94,12 +97,11 @@ class Pod(Box):
 
     def running(self) -> bool:
         """Whether it has not ended."""
-        return not self.look("{.status.containerStatuses[0].state.terminated}")
+        return not self._ends.read_text().split()
 
     def exit_code(self) -> int:
         """The exit code, once it has ended."""
-        what = "{.status.containerStatuses[0].state.terminated.exitCode}"
-        code = int(wait_until(lambda: self.look(what), f"{self.name} has ended"))
+        code = int(wait_until(lambda: self._ends.read_text().split(), f"{self.name} has ended")[-1])
         self._wait_log()
         return code
 
@@ -122,9 +124,9 @@ class Pod(Box):
 
     def remove(self) -> None:
         """Remove it."""
-        self._follows.kill()
-        self._follows.wait()
-        call([*self._kubectl, "patch", "pod", self.name, "--type=merge", '--patch={"metadata":{"finalizers":null}}'])
+        for process in self._follows, self._watches:
+            process.kill()
+            process.wait()
         call([*self._kubectl, "delete", "pod", self.name, "--grace-period=0", "--force", "--wait=false"])
 
 
@@ -169,8 +171,7 @@ class Kubernetes(Engine):
             "containers": [container],
         }
         name = unique_name()
-        metadata = {"name": name, "finalizers": [KEPT]}
-        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
         must([*self.cluster.kubectl, "create", "--filename", "-"], data=json.dumps(pod).encode())
         return Pod(self.cluster.kubectl, name, self.cluster.folder)
 
