@@ -26,7 +26,7 @@ image: ## Build the image `run` with docker/Dockerfile: nothing in it but /bin/r
 demo: build ## Show the main job: services in order, one fails and all are stopped; one command, and what it leaves behind
 	@build/demo.sh dist/run
 
-bench: ## Measure both builds beside tini, dumb-init, catatonit, supervisord, PyInstaller (QUICK=1: dist/run and tini)
+bench: ## Measure all builds beside other inits, and services beside other supervisors (QUICK=1: only what limits name)
 	@build/check.sh bench
 
 soak: build ## Put dist/run under full load for MINUTES (10), and count every orphan, signal, descriptor and kilobyte

@@ -28,14 +28,17 @@ case $what in
         .work/tests-venv/bin/mypy
         ;;
     bench)
-        # Beside all peers; QUICK=1 measures dist/run beside tini only, and leaves the committed results alone.
-        need gcc gcc cc:libc.a libc6-dev tini tini unshare util-linux setpriv util-linux valgrind valgrind
+        # Beside all peers; QUICK=1 measures dist/run beside tini only, with services beside runit and honcho, which limits
+        # name, and leaves the committed results alone.
+        need gcc gcc cc:libc.a libc6-dev tini tini unshare util-linux setpriv util-linux valgrind valgrind \
+            runsvdir runit
         if [ -n "${QUICK:-}" ]; then
             build/build.sh
-            choice=(--binary dist/run)
+            tests/bench/prepare.sh venv
+            choice=(--binary dist/run --gigabytes 0.25)
         else
             need dumb-init dumb-init catatonit catatonit supervisord supervisor patchelf patchelf \
-                /bin/busybox busybox-static
+                s6-svscan s6 svscan daemontools /bin/busybox busybox-static
             tests/bench/prepare.sh
             choice=(--binary .work/bench/run-static --binary .work/bench/run-plain --binary .work/bench/run-staticx
                 --frozen .work/bench/run-frozen --results tests/bench --readme README.md)

@@ -35,7 +35,7 @@ PyObject *kernel_signal_fd(PyObject *module, PyObject *arg)
 const char kernel_make_pipe_doc[] = PyDoc_STR(
     "make_pipe(uid, gid, size) -> (read end, write end)\n\n"
     "A pipe that belongs to this user, who may open it anew: pipe(2), setfsuid(2), which takes no\n"
-    "CAP_CHOWN. It holds size bytes, if that is permitted: F_SETPIPE_SZ of fcntl(2). Reading does\n"
+    "CAP_CHOWN. It holds size bytes, if that is permitted: F_SETPIPE_SZ of fcntl(2); 0: as it is. Reading does\n"
     "not block, writing does. Raises OSError.");
 
 /* Make a pipe, reading from which does not block; 0, or errno. */
@@ -103,7 +103,8 @@ PyObject *kernel_make_pipe(PyObject *module, PyObject *args)
         errno = error;
         return PyErr_SetFromErrno(PyExc_OSError);
     }
-    fcntl(ends[0], F_SETPIPE_SZ, size);
+    if (size > 0)
+        fcntl(ends[0], F_SETPIPE_SZ, size);
     return Py_BuildValue("ii", ends[0], ends[1]);
 }
 

@@ -291,13 +291,18 @@ def job_groups() -> set[int]:
 
 
 def group_is_gone(group: int) -> bool:
-    """Whether nobody is left in a process group, zombies included: kill(2)."""
+    """Whether nobody is left in a process group, zombies included: kill(2), or where that is refused getpriority(2)."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
         return True
     except OSError:
-        return False
+        try:
+            os.getpriority(os.PRIO_PGRP, group)
+        except ProcessLookupError:
+            return True
+        except OSError:
+            return False
     return False
 
 

@@ -51,7 +51,7 @@ def fill_standard_streams() -> set[int]:
 def _null(flags: int) -> int:
     """/dev/null, or where there is none one end of a pipe whose other end is closed. Raises OSError."""
     try:
-        return os.open(b"/dev/null", flags | os.O_CLOEXEC)
+        return open_null(flags)
     except FileNotFoundError:
         reads, writes = os.pipe()
         if flags == os.O_RDONLY:
@@ -61,9 +61,14 @@ def _null(flags: int) -> int:
         return writes
 
 
-def open_null() -> tuple[int, int]:
-    """What is empty to read from, and what takes all that is written. Raises OSError."""
-    return _null(os.O_RDONLY), _null(os.O_WRONLY)
+def open_null(flags: int) -> int:
+    """/dev/null. Raises OSError: FileNotFoundError where there is none."""
+    return os.open(b"/dev/null", flags | os.O_CLOEXEC)
+
+
+def open_empty() -> int:
+    """What is empty to read from. Raises OSError."""
+    return _null(os.O_RDONLY)
 
 
 def are_same_file(one: int, other: int) -> bool:

@@ -110,8 +110,8 @@ class Loop:
         if is_childless and not self._charge.has_child() and self._charge.is_over():
             return False
         timeout = 0.0 if more else self._charge.timeout(now)
-        if failed and timeout is None:
-            timeout = PATIENCE
+        if failed:
+            timeout = PATIENCE if timeout is None else min(timeout, PATIENCE)
         try:
             signals = self._charge.wait(timeout)
         except OSError as error:

@@ -25,30 +25,22 @@ STARTED, NOT_EXECUTED, NOT_FORKED, ENDED = b"started", b"not-executed", b"not-fo
 """What a keeper tells: with the pid, with exit code and reason (twice), and with the first process's exit code."""
 
 
-def keep(service: Service, files: tuple[int, int, int]) -> tuple[int, int]:
-    """Fork a keeper, which starts the service with these files; return its pid, and where it tells how the start went.
+def keep(service: Service, files: tuple[int, int, int], tells: int) -> int:
+    """Fork a keeper, which starts the service with these files, and tells how that went; return its pid.
 
     Raises OSError when that is refused.
     """
-    reads, writes = os.pipe()
     parent = os.getpid()
-    try:
-        pid = os.fork()
-    except OSError:
-        os.close(reads)
-        os.close(writes)
-        raise
+    pid = os.fork()
     if pid == 0:
         code = start.CANNOT_RUN
         try:
-            code = Keeper(service, writes).run(files, parent)
+            code = Keeper(service, tells).run(files, parent)
         except BaseException as error:
             Log().error(f"internal error: {type(error).__name__}: {error}")
         finally:
             os._exit(code)
-    os.close(writes)
-    os.set_blocking(reads, False)
-    return pid, reads
+    return pid
 
 
 class Keeper(Charge):
@@ -109,7 +101,10 @@ class Keeper(Charge):
             self._tell(STARTED, str(self._first))
 
     def _tell(self, what: bytes, more: str) -> None:
-        os.write(self._tells, what + b" " + more.encode("utf-8", "surrogateescape") + b"\n")
+        try:
+            os.write(self._tells, what + b" " + more.encode("utf-8", "surrogateescape") + b"\n")
+        except OSError:
+            pass  # nobody listens any more
 
     # The charge of the loop.
 

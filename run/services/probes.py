@@ -85,6 +85,7 @@ class Command(Probe):
         try:
             data = os.read(fd, 1 << 16)
         except OSError:
+            self._watch.rest(fd)
             return
         self._output += data[: LONGEST_OUTPUT - len(self._output)]
         if not data:

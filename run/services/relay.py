@@ -9,26 +9,30 @@ import select
 from collections import deque
 
 from run import _kernel
+from run.loop import pause
 from run.services.output import COLOURS, LONGEST_NAMED, LONGEST_PLAIN, Lines, heads
 from run.services.plan import Service
-from run.services.sink import Sink
+from run.services.sink import Nowhere, Sink
 from run.services.watch import WRITABLE, Watch
 
 CHUNK = 256 * 1024
 """Bytes that are read at once."""
 
-PIPE = 64 * 1024
-"""Bytes that a pipe holds: pipe(7)."""
+AS_IT_IS = 0
 
 MOST_IN_PIPES = 16 * 1024 * 1024
 """Bytes that all pipes together may hold, if they are to be larger: the kernel gives a user 64 MiB, pipe(7)."""
 
 
+ATTEMPTS = 20
+"""How often reading what services write may fail in a row before it is left for later."""
+
+
 class Source:
     """One stream of one service: a pipe, and the sink that its lines go to."""
 
-    def __init__(self, pipe: tuple[int, int], lines: Lines, sink: Sink) -> None:
-        """Take the two ends of a pipe."""
+    def __init__(self, pipe: tuple[int, int], lines: Lines, sink: Sink, failures: set[str]) -> None:
+        """Take the two ends of a pipe, and where to note why something cannot be read."""
         self.reads, self.writes = pipe
         self.lines = lines
         self.sink = sink
@@ -37,6 +41,7 @@ class Source:
         self._taken = 0
         self._ends: deque[int] = deque()
         """The places, in bytes from the beginning, at which lives have ended, so that a line ends there, too."""
+        self._failures = failures
 
     @property
     def has_begun(self) -> bool:
@@ -46,32 +51,54 @@ class Source:
     @property
     def has_words(self) -> bool:
         """Whether something is in the pipe, or a line has begun."""
-        return self.lines.has_begun or _kernel.unread(self.reads) > 0
+        return self.lines.has_begun or self.unread() != 0
 
     @property
     def has_end(self) -> bool:
         """Whether a life has ended whose last words were not passed on yet."""
         return bool(self._ends)
 
-    def pass_on(self) -> None:
-        """Pass on what is there, at most a chunk. Not while the sink is blocked."""
+    def unread(self) -> int | None:
+        """How many bytes are in the pipe; None where the kernel does not tell."""
+        try:
+            return _kernel.unread(self.reads)
+        except OSError:
+            return None
+
+    def pass_on(self) -> bool:
+        """Pass on what is there, at most a chunk; say whether it could be read. Not while the sink is blocked."""
+        data: bytes | None = b""
         most = min(self._ends[0] - self._taken, CHUNK) if self._ends else CHUNK
         if most:
-            try:
-                data = os.read(self.reads, most)
-            except BlockingIOError:
-                data = b""
+            data = self._read(most)
+            if not data:
                 self._ends = deque([self._taken] if self._ends else ())  # somebody else has read from the pipe
-            self._taken += len(data)
-            if pieces := self.lines.take(data):
-                self.sink.put(pieces)
+            else:
+                self._taken += len(data)
+                if pieces := self.lines.take(data):
+                    self.sink.put(pieces)
         if self._ends and self._ends[0] == self._taken and not self.sink.is_blocked:
             self._ends.popleft()
             self.sink.put(self.lines.finish())
+        return data is not None
+
+    def _read(self, most: int) -> bytes | None:
+        """Read what is there; None if that fails again and again."""
+        failure = ""
+        for _ in range(ATTEMPTS):
+            try:
+                return os.read(self.reads, most)
+            except OSError as error:
+                if isinstance(error, BlockingIOError) and not self.unread():
+                    return b""
+                failure = str(error.strerror)
+        self._failures.add(failure)
+        return None
 
     def life_ended(self) -> None:
         """A life has ended: what it has written so far is to end with a line's end."""
-        self._ends.append(self._taken + _kernel.unread(self.reads))
+        unread = self.unread()
+        self._ends.append(self._taken + (CHUNK if unread is None else unread))  # reading finds out how much there is
 
     def pass_on_last_words(self) -> None:
         """Pass on what lives that have ended have written, as far as the sink takes it."""
@@ -84,31 +111,36 @@ class Relay:
 
     def __init__(self, watch: Watch, stdout: Sink, stderr: Sink, streams: int) -> None:
         """Take who tells that something can be read or written, both sinks, which may be one, and how many streams."""
-        self._pipe_size = CHUNK if streams * CHUNK <= MOST_IN_PIPES else PIPE
+        self._pipe_size = CHUNK if streams * CHUNK <= MOST_IN_PIPES else AS_IT_IS
         self._watch = watch
         self.sinks = list(dict.fromkeys((stdout, stderr)))
         self._outputs = (stdout, stderr)
+        self._nowhere = Nowhere()
         self._sources: dict[int, Source] = {}
         self._by_name: dict[str, tuple[Source, Source]] = {}
         self._parked: dict[Sink, list[Source]] = {sink: [] for sink in self.sinks}
         """Those who have to wait for a sink that is blocked."""
         self._awaited: set[int] = set()
         """The descriptors of the sinks that are blocked."""
+        self._unheard: set[int] = set()
+        """Those of them that cannot be waited for: they are tried again and again."""
         self._unwatched: list[Source] = []
         """Those who are parked no more, but not waited for yet."""
+        self.failures: set[str] = set()
+        """Why something could not be read."""
         # https://no-color.org
         self._has_colours = not any(entry.startswith(b"NO_COLOR=") and entry[9:] for entry in _kernel.environment())
 
     def add(self, service: Service, width: int, number: int, owner: tuple[int, int]) -> None:
         """Make the two pipes of a service, whose name is shown so wide. Raises OSError."""
         pair = []
-        for sink in self._outputs:
-            if service.output == "plain":
+        for sink in self._outputs if service.output != "null" else (self._nowhere, self._nowhere):
+            if service.output != "named":
                 lines = Lines(b"", b"", LONGEST_PLAIN)
             else:
                 colour = COLOURS[number % len(COLOURS)] if sink.is_tty and self._has_colours else None
                 lines = Lines(*heads(service.name, width, colour), LONGEST_NAMED)
-            source = Source(_kernel.make_pipe(*owner, self._pipe_size), lines, sink)
+            source = Source(_kernel.make_pipe(*owner, self._pipe_size), lines, sink, self.failures)
             pair.append(source)
             self._sources[source.reads] = source
             self._watch.add_late(source.reads, self._readable)
@@ -129,8 +161,14 @@ class Relay:
         if source.sink.is_blocked:
             self._watch.remove(fd)
             self._parked[source.sink].append(source)
-        else:
-            source.pass_on()
+        elif not source.pass_on():
+            self._watch.rest(fd)
+
+    def _writable(self, fd: int) -> None:
+        """Something can be written again."""
+        for sink in self.sinks:
+            if sink.fd == fd and not sink.flush():
+                self._watch.rest(fd, WRITABLE)
 
     def life_ended(self, name: str) -> None:
         """A life of this service has ended: what it has written comes before anything else that it will."""
@@ -142,20 +180,24 @@ class Relay:
     def settle(self) -> None:
         """Wait for the sinks that are blocked, and let those go on that have waited for one that is no more."""
         for sink in self.sinks:
-            if not sink.is_blocked and sink.fd in self._awaited:
+            if sink.fd in self._unheard:
+                sink.flush()
+            if not sink.is_blocked and (sink.fd in self._awaited or sink.fd in self._unheard):
                 self._unblocked(sink)
             if sink.is_blocked and sink.fd not in self._awaited:
                 try:
-                    self._watch.add_late(sink.fd, sink.writable, WRITABLE)
-                except OSError as error:
-                    sink.give_up(str(error.strerror))
+                    self._watch.add_late(sink.fd, self._writable, WRITABLE)
+                except OSError:
+                    self._unheard.add(sink.fd)
                 else:
                     self._awaited.add(sink.fd)
+                    self._unheard.discard(sink.fd)
         if self._unwatched:
             self._watch_again()
 
     def _unblocked(self, sink: Sink) -> None:
-        self._awaited.remove(sink.fd)
+        self._awaited.discard(sink.fd)
+        self._unheard.discard(sink.fd)
         self._watch.remove(sink.fd)
         self._unwatched += self._parked[sink]
         self._parked[sink] = []
@@ -164,18 +206,20 @@ class Relay:
                 source.pass_on_last_words()
 
     def _watch_again(self) -> None:
-        """Wait for those again who were parked; if that fails it is tried again later."""
+        """Wait for those again who were parked; if that fails, read all the same, and try again later."""
         unwatched, self._unwatched = self._unwatched, []
         for source in unwatched:
             try:
                 self._watch.add_late(source.reads, self._readable)
             except OSError:
                 self._unwatched.append(source)
+                if not source.sink.is_blocked:
+                    source.pass_on()
 
     @property
     def is_impatient(self) -> bool:
         """Whether something has failed that is to be tried again soon."""
-        return bool(self._unwatched)
+        return bool(self._unwatched or self._unheard)
 
     def drain(self, until: float) -> None:
         """Pass on what is left, now that nobody writes any more; a sink that is blocked has time until then.
@@ -196,7 +240,7 @@ class Relay:
         for sink in self.sinks:
             if sink.is_blocked:
                 sink.drop()
-                sink.dropped += sum(_kernel.unread(source.reads) for source in left if source.sink is sink)
+                sink.dropped += sum(source.unread() or 0 for source in left if source.sink is sink)
 
     def flush(self, until: float) -> None:
         """Write what the sinks have kept, as far as that is possible until then."""
@@ -211,7 +255,11 @@ class Relay:
             poll = select.poll()
             for sink in blocked:
                 poll.register(sink.fd, select.POLLOUT)
-            poll.poll(seconds * 1000)
-            for sink in blocked:
-                sink.flush()
+            try:
+                poll.poll(seconds * 1000)
+            except OSError:
+                return False
+            written = [sink.flush() for sink in blocked]
+            if not any(written):
+                pause()
         return not blocked or seconds > 0

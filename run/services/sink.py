@@ -4,6 +4,7 @@ What does not fit is kept, a little of it, and those who bring lines have to wai
 """
 
 import os
+import select
 
 from run.log import Log
 from run.outlet import Outlet
@@ -15,11 +16,15 @@ MOST_PIECES = 512
 """Pieces in one call; the kernel takes 1024, IOV_MAX of writev(2)."""
 
 
+SHORTLY = 1
+"""Milliseconds in which a reader who keeps up makes room in a pipe that is full."""
+
+
 class Sink:
     """Whole lines go in; to whom they go may be slow, or gone."""
 
-    def __init__(self, given: int, name: str) -> None:
-        """Take a descriptor that `run` was given, and what the log calls it."""
+    def __init__(self, given: int, name: str, interrupts: int) -> None:
+        """Take a descriptor that `run` was given, what the log calls it, and one that tells of what comes first."""
         self.name = name
         self.outlet = Outlet(given)
         self.fd = self.outlet.open()
@@ -30,6 +35,9 @@ class Sink:
         """Why something could not be written."""
         self._kept: list[bytes | memoryview] = []
         self._kept_log = 0
+        self._room = select.poll()
+        self._room.register(self.fd, select.POLLOUT)
+        self._room.register(interrupts, select.POLLIN)
 
     @property
     def is_blocked(self) -> bool:
@@ -50,24 +58,33 @@ class Sink:
         else:
             self.put([line])
 
-    def writable(self, fd: int) -> None:
-        """Something can be written again."""
-        self.flush()
-
-    def flush(self) -> None:
-        """Write what is kept, as far as it can be."""
-        while self._kept:
+    def flush(self) -> bool:
+        """Write what is kept, as far as it can be; say whether that has made it less."""
+        begun = kept = self._kept
+        while kept:
             try:
-                written = self.outlet.write_pieces(self._kept[:MOST_PIECES])
+                written = self.outlet.write_pieces(kept if len(kept) <= MOST_PIECES else kept[:MOST_PIECES])
             except BlockingIOError:
-                return
+                written = 0
             except OSError as error:
                 self.give_up(str(error.strerror))
-                return
-            if not written:
-                return
-            self._kept = _rest(self._kept, written)
+                return True
+            if written:
+                self._kept = kept = _rest(kept, written)
+            if kept and not self._has_room_shortly():
+                return kept is not begun
         self._kept_log = 0
+        return True
+
+    def _has_room_shortly(self) -> bool:
+        """Wait for room, as long as nothing else happens that comes first: whoever keeps up makes some at once.
+
+        To go round the whole loop for each pipeful would take several times as long.
+        """
+        try:
+            return self._room.poll(SHORTLY) == [(self.fd, select.POLLOUT)]
+        except OSError:
+            return False
 
     def give_up(self, reason: str) -> None:
         """Something has failed: what is kept is dropped."""
@@ -78,6 +95,18 @@ class Sink:
         """Give up what is kept."""
         self.dropped += sum(map(len, self._kept))
         self._kept, self._kept_log = [], 0
+
+
+class Nowhere(Sink):
+    """Where lines go that nobody wants."""
+
+    def __init__(self) -> None:
+        """Take nothing."""
+        self.is_tty = False
+        self._kept = []
+
+    def put(self, pieces: list[bytes | memoryview]) -> None:
+        """Drop them."""
 
 
 def _rest(pieces: list[bytes | memoryview], written: int) -> list[bytes | memoryview]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from run import _kernel, start
 from run.log import Log
 from run.services.checks import Checks
-from run.services.keeper import ENDED, KILL_ALL, NOT_EXECUTED, NOT_FORKED, STARTED, keep
+from run.services.keeper import ENDED, NOT_EXECUTED, NOT_FORKED, STARTED, keep
 from run.services.life import SUCCEEDED
 from run.services.manager import Manager
 from run.services.plan import Service
@@ -85,13 +85,17 @@ class Starter:
     def _keep(self, service: Service) -> int:
         """Fork a keeper, which starts the service; return its pid. Raises OSError."""
         whole = service._replace(environment=self._checks.environment(service))
-        pid, reads = keep(whole, self._surroundings.files(service))
+        files = self._surroundings.files(service)
+        reads, writes = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             self._watch.add(reads, self._read_report)
-        except OSError:
-            os.kill(pid, KILL_ALL)
+            pid = keep(whole, files, writes)
+        except BaseException:
+            self._watch.remove(reads)
             os.close(reads)
             raise
+        finally:
+            os.close(writes)
         self._reports[reads] = service.name
         return pid
 
@@ -105,6 +109,7 @@ class Starter:
         try:
             report = os.read(fd, LONGEST_REPORT)
         except OSError:
+            self._watch.rest(fd)
             return
         if not report:
             del self._reports[fd]

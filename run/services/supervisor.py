@@ -45,8 +45,9 @@ class Supervisor(Charge):
         descriptors.keep_only({STDIN, STDOUT, STDERR})
         self._manager = Manager(plan, rest_signal)
         try:
+            closed = descriptors.fill_standard_streams()  # before anything else is opened
             self._watch = Watch(WAITED_FOR)
-            self._surroundings = Surroundings(plan, self._watch, quiet)
+            self._surroundings = Surroundings(plan, self._watch, quiet, closed)
             self._log = self._surroundings.log
             self._checks = Checks(self._manager, self._watch, self._log, self._surroundings.null_in)
         except OSError as error:
@@ -64,18 +65,27 @@ class Supervisor(Charge):
         self._is_childless = False
         self._interrupts = 0
         self._strangers: set[int] = set()
+        self._unreaped: dict[int, str | None] = {}
+        """What was noted to have ended, and whose it was: while it is being reaped, or if that has failed."""
 
     def run(self) -> int:
         """Start the services, and return the exit code once no process is left. Raises RunError."""
         if self._log.shows_info:
             self._log.info(f"own pid is {os.getpid()}")
         self._strangers = children.from_before()
-        while (signal := _kernel.wait_signal(STOPPING, 0)) is not None:  # before anything is started
-            self.signalled(*signal)
+        self._take_what_has_come()
         Loop(self, self._log).run()
         code = self._manager.exit_code
         self._surroundings.end(self._manager.grace_left(_now()), f"no process is left: exiting with code {code}")
         return code
+
+    def _take_what_has_come(self) -> None:
+        """Be stopped by what has come before anything is started."""
+        try:
+            while (signal := _kernel.wait_signal(STOPPING, 0)) is not None:
+                self.signalled(*signal)
+        except OSError as error:
+            self._log.complain(f"cannot wait for signals: {error.strerror}")
 
     def _open_control(self) -> Control | None:
         """The socket for `run -c`; services run without it, too."""
@@ -106,16 +116,26 @@ class Supervisor(Charge):
         if not (self._may_reap or self._strangers):
             return False
         try:
-            looks = self._manager.looks_before_reaping or self._checks.is_asking
-            changed = children.next_to_reap() if looks else children.reap()
+            changed, is_zombie = self._next_changed()
         except ChildProcessError:
             self._is_childless = True
             raise
         if changed is None:
             self._may_reap = False
             return False
-        self._child_changed(*changed, is_zombie=looks)
+        self._child_changed(*changed, is_zombie)
         return True
+
+    def _next_changed(self) -> tuple[tuple[int, int] | None, bool]:
+        """What children.reap() returns, and whether that one is still to be reaped. Raises as that."""
+        if self._manager.looks_before_reaping or self._checks.is_asking:
+            try:
+                return children.next_to_reap(), True
+            except ChildProcessError:
+                raise
+            except OSError as error:
+                self._log.complain(f"cannot look at processes before they are reaped: {error.strerror}")
+        return children.reap(), False
 
     def act(self, now: float) -> None:
         """Do what is due; then pass on what services have written."""
@@ -142,8 +162,12 @@ class Supervisor(Charge):
         return max(0.0, min(due)) if due else None
 
     def wait(self, timeout: float | None) -> list[Signal]:
-        """Sleep until a signal comes, or there is something to read or to write."""
-        return self._watch.wait(timeout)
+        """Sleep until a signal comes, or there is something to read or to write. Raises OSError."""
+        try:
+            return self._watch.wait(timeout)
+        except OSError:
+            self._may_reap, self._is_childless = True, False  # the signal that tells of an end may be there
+            raise
 
     def signalled(self, signum: int, code: int, sender: int, uid: int, value: int) -> None:
         """A signal has come: to stop all, or to be passed on."""
@@ -204,7 +228,9 @@ class Supervisor(Charge):
         """A child has ended, or was stopped; is_zombie: it is still to be reaped."""
         name = self._by_pid.get(pid)
         stopped_by = stop_signal(status)
-        if stopped_by:
+        if pid in self._unreaped and not stopped_by:
+            name = self._unreaped.pop(pid)
+        elif stopped_by:
             title = self._manager.lives[name].title if name else f"pid {pid}"
             self._log.info(f"{title}: stopped by {describe(stopped_by)}")
         elif name is None:
@@ -212,7 +238,10 @@ class Supervisor(Charge):
         else:
             self._main_ended(name, pid, status)
         if is_zombie:
+            if not stopped_by:
+                self._unreaped[pid] = name
             children.reap_one(pid)
+            self._unreaped.pop(pid, None)
         if not stopped_by:
             self._was_reaped(name)
 

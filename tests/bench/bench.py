@@ -3,7 +3,8 @@
     python tests/bench/bench.py --binary dist/run
 
 prints Markdown, and exits with 0 if every limit holds, 1 if one does not, 2 if something could not be measured. With
---frozen it measures all peers and tries what works where; without it, tini alone. `make bench` calls it so.
+--frozen it measures all peers and tries what works where; without it, tini alone, and of what starts many services
+those that limits name. `make bench` calls it so.
 Megabytes are those of 1 000 000 bytes.
 """
 
@@ -14,18 +15,29 @@ import re
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import processes
+import service_report
+import service_rows
+import service_trials
 from chart import svg
+from crew import PROGRAM_NAME
 from measure import SLOW_ROUNDS, SLOW_SECONDS
 from peers import Peer, build_of_ours, debian_peers, versions
-from processes import MeasureError, compile_command
-from rows import Measured, gather, kind_of
-from table import limit_table, row_table, summary_table, trial_table
+from processes import MeasureError, compile_program
+from rows import FROZEN, Measured, gather, kind_of
+from table import BASE, limit_table, row_table, summary_table, trial_table
 from trials import try_all
 
-FROZEN = "PyInstaller + staticx"
+VENV = Path(".work/bench/venv")
+README_FOLDER = "tests/bench"
+TRIAL = "bench-trial"
+WITH_SERVICES = """\
+The same for many services. Each has the plainest files for it, without scripts that would do the rest. runit and
+daemontools have no loggers here, so that services write to their stdout.
+"""
 COUNTED = """\
 Private memory is what the process has written to: its private dirty pages, smaps_rollup of proc(5). The unchanged
 pages of the file are not counted: the kernel has them once, for all containers that run the same file.
@@ -40,8 +52,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--frozen", help="the same program as made by PyInstaller and staticx: measure all peers")
     parser.add_argument("--python", default="/usr/bin/python3", help="the interpreter that the start is held against")
     parser.add_argument("--rounds", type=int, default=100, help="of the start (default: 100); the rest has a share")
-    parser.add_argument("--results", type=Path, help="write RESULTS.md and results.svg into this folder")
-    parser.add_argument("--readme", type=Path, help="put five lines into this file, between its two marks")
+    parser.add_argument("--gigabytes", type=float, default=1, help="of output that services write (default: 1)")
+    parser.add_argument("--venv", type=Path, default=VENV, help=f"where honcho and circus are (default: {VENV})")
+    parser.add_argument("--results", type=Path, help="write RESULTS.md and the charts into this folder")
+    parser.add_argument("--readme", type=Path, help="put the main figures into this file, between its two marks")
     return parser.parse_args()
 
 
@@ -92,10 +106,11 @@ def summary(peers: Sequence[Peer], found: Measured) -> str:
     )
 
 
-def report(found: Measured, costs: str, works: str) -> str:
+def report(found: Sequence[Measured], costs: str, services: str, works: str) -> str:
     """All that was found, as Markdown."""
     head = "# What the benchmark found\n\n![Times the cost of tini](results.svg)\n\n## What it costs\n\n"
-    return head + "\n".join([costs, "## Limits\n", limit_table(found.limits), works])
+    limits = [limit for part in found for limit in part.limits]
+    return head + "\n".join([costs, services, "## Limits\n", limit_table(limits), works])
 
 
 def put_into(readme: Path, text: str) -> None:
@@ -107,13 +122,54 @@ def put_into(readme: Path, text: str) -> None:
     readme.write_text(head + begin + text + end + tail)
 
 
-def what_works(peers: Sequence[Peer], command: str, folder: Path) -> str:
-    """The table of what works where, as Markdown."""
-    where, trials = try_all(peers, command, folder)
+def what_works(peers: Sequence[Peer], bench: service_rows.Bench, command: str, options: argparse.Namespace) -> str:
+    """The tables of what works where, as Markdown."""
+    where, trials = try_all(peers, command, bench.folder)
     if not trials:
         return f"## What works where\n\nNot tried: {where}.\n"
+    program = compile_program(bench.folder, "trial.c", TRIAL)
+    managers = [bench.ours, *bench.others]
+    many = service_trials.try_all(managers, program, options.venv, bench.folder)[1]
     head = f"## What works where\n\nEach cell was tried, in {where}, with the program as PID 1.\n\n"
-    return head + trial_table(trials, [peer.name for peer in peers])
+    one = head + trial_table(trials, [peer.name for peer in peers])
+    return f"{one}\n{WITH_SERVICES}\n" + trial_table(many, [manager.name for manager in managers])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of it all: Markdown, charts by the names of their files, and whether every limit holds."""
+
+    text: str
+    summary: str
+    charts: dict[str, str]
+    holds: bool
+
+
+def measure_all(options: argparse.Namespace, folder: Path) -> Outcome:
+    """Measure everything that was asked for, in a folder that is empty."""
+    peers = chosen_peers(options)
+    options.venv = options.venv.absolute()
+    everything = bool(options.frozen)
+    # Some of them leave files behind, in these two places.
+    os.chdir(folder)
+    processes.ENVIRONMENT["TMPDIR"] = str(folder)
+    command = compile_program(folder, "command.c")
+    service = compile_program(folder, "service.c", PROGRAM_NAME)
+    bench = service_rows.bench_of(peers[0], service, folder, options)
+    one = gather(peers, command, options.python, options.rounds, everything)
+    many = service_rows.gather(bench, next(row for row in one.rows if row.key == "memory"))
+    works = what_works(peers, bench, command, options) if everything else ""
+    os.chdir("/")
+    columns = [peer.name for peer in peers]
+    return Outcome(
+        report([one, many], costs(peers, one), service_report.section(bench, many), works),
+        summary(peers, one) + "\n" + service_report.summary(bench, many, README_FOLDER),
+        {
+            "results.svg": svg(one.rows, columns, BASE),
+            service_report.CHART: svg(many.rows, service_report.names(bench), bench.ours.name),
+        },
+        all(limit.holds for limit in [*one.limits, *many.limits]),
+    )
 
 
 def main() -> int:
@@ -123,29 +179,18 @@ def main() -> int:
     readme = options.readme and options.readme.absolute()
     try:
         with tempfile.TemporaryDirectory(prefix="bench-") as name:
-            folder = Path(name)
-            peers = chosen_peers(options)
-            # Some of them leave files behind, in these two places.
-            os.chdir(folder)
-            processes.ENVIRONMENT["TMPDIR"] = name
-            command = compile_command(folder)
-            found = gather(peers, command, options.python, options.rounds, everything=bool(options.frozen))
-            works = what_works(peers, command, folder) if options.frozen else ""
-            os.chdir("/")
-        cost = costs(peers, found)
+            outcome = measure_all(options, Path(name))
         if readme:
-            put_into(readme, summary(peers, found))
+            put_into(readme, outcome.summary)
     except (MeasureError, AssertionError) as error:  # the latter is how engine.py tells
         print(f"bench: {error}", file=sys.stderr)
         return 2
-    text = report(found, cost, works)
-    print(text, end="")
+    print(outcome.text, end="")
     if results:
-        (results / "RESULTS.md").write_text(text)
-        (results / "results.svg").write_text(
-            svg([row for row in found.rows if row.drawn and row.compared], [peer.name for peer in peers])
-        )
-    return 0 if all(limit.holds for limit in found.limits) else 1
+        (results / "RESULTS.md").write_text(outcome.text)
+        for file, chart in outcome.charts.items():
+            (results / file).write_text(chart)
+    return 0 if outcome.holds else 1
 
 
 if __name__ == "__main__":

@@ -96,10 +96,20 @@ def versions(peers: Sequence[Peer]) -> str:
     found = []
     for peer in peers:
         if peer.package:
-            words = ["dpkg-query", "--show", "--showformat=${Version}", peer.package]
-            done = subprocess.run(words, capture_output=True, text=True, check=False)
-            found.append(f"{peer.name} {done.stdout or '(not a package)'}")
-    requirements = "".join(path.read_text() for path in REQUIREMENTS)
-    pinned = dict(re.findall(r"^([\w-]+)==(\S+)", requirements, re.MULTILINE))
+            found.append(f"{peer.name} {debian_version(peer.package)}")
+    pinned = pinned_versions(REQUIREMENTS)
     found += [f"{name} {pinned[name]}" for name in ("pyinstaller", "staticx")]
     return ", ".join(found)
+
+
+def debian_version(package: str) -> str:
+    """The version of a package that is installed."""
+    words = ["dpkg-query", "--show", "--showformat=${Version}", package]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    return done.stdout or "(not a package)"
+
+
+def pinned_versions(files: Sequence[Path]) -> dict[str, str]:
+    """The versions of the packages of PyPI that these files name."""
+    requirements = "".join(path.read_text() for path in files)
+    return dict(re.findall(r"^([\w-]+)==(\S+)", requirements, re.MULTILINE))

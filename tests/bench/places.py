@@ -15,6 +15,7 @@ from processes import children, wait_until
 
 USER = 1000
 SETPRIV = "/usr/bin/setpriv"
+NOWHERE = "nowhere: there is no Docker engine, and no root"
 
 Files = dict[str, Path | str]
 """What a root folder holds: where a file comes from, or, as str, what a symbolic link points to."""
@@ -60,9 +61,9 @@ class Docker:
             words += ["--env", f"{key}={value}"]
         return [*words, "--entrypoint", "", image]
 
-    def terminate(self, name: str, client: subprocess.Popen[bytes]) -> None:
-        """Send TERM to PID 1."""
-        docker("kill", "--signal", "TERM", name)
+    def terminate(self, name: str, client: subprocess.Popen[bytes], signum: int = 15) -> None:
+        """Send TERM, or another signal, to PID 1."""
+        docker("kill", "--signal", str(signum), name)
 
     def end(self, name: str, client: subprocess.Popen[bytes]) -> None:
         """Kill whatever is left."""
@@ -130,10 +131,10 @@ class Namespaces:
             *([SETPRIV, *drop] if drop else []),
         ]
 
-    def terminate(self, name: str, client: subprocess.Popen[bytes]) -> None:
-        """Send TERM to PID 1."""
+    def terminate(self, name: str, client: subprocess.Popen[bytes], signum: int = 15) -> None:
+        """Send TERM, or another signal, to PID 1."""
         wait_until(lambda: children(client.pid), "unshare has started PID 1")
-        os.kill(children(client.pid)[0], 15)
+        os.kill(children(client.pid)[0], signum)
 
     def end(self, name: str, client: subprocess.Popen[bytes]) -> None:
         """Kill whatever is left."""

@@ -1,16 +1,21 @@
 #!/bin/bash
-# Make what `make bench` compares: our builds, and the same program as PyInstaller and staticx make it by default.
+# Make what `make bench` compares: our builds, the same program as PyInstaller and staticx make it by default, and what
+# comes from PyPI.
 #
-#   tests/bench/prepare.sh
+#   tests/bench/prepare.sh [venv]
 #
-# makes .work/bench/run-static, run-plain (without the snapshot), run-staticx and run-frozen. Nothing is made twice.
+# makes .work/bench/run-static, run-plain (without the snapshot), run-staticx, run-frozen and venv, or venv alone. Nothing
+# is made twice.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . build/prerequisites.sh
 
 made=$PWD/.work/bench
-sources=(run spec build pyproject.toml README.md LICENSE)
 mkdir -p "$made"
+make_venv "${PYTHON:-/usr/bin/python3}" "$made/venv" tests/bench/requirements.txt
+[ "${1:-}" != venv ] || exit 0
+
+sources=(run spec build pyproject.toml README.md LICENSE)
 
 # A build in a copy of the sources, since dist/run is the user's: it keeps its own state there.
 make_build() { # NAME VARIABLE=VALUE...

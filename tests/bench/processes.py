@@ -31,11 +31,13 @@ def wait_until(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.002)
 
 
-def compile_command(folder: Path) -> str:
-    """Build command.c with the C compiler of the system, statically; return the path of the program."""
-    target = folder / COMMAND_NAME
-    source = Path(__file__).with_name("command.c")
-    subprocess.run(["gcc", "-static", "-O2", "-Wall", "-Wextra", "-Werror", "-o", target, source], check=True)
+def compile_program(folder: Path, source: str, name: str = COMMAND_NAME) -> str:
+    """Build a file of this folder, statically; return the path of the program."""
+    target = folder / name
+    subprocess.run(
+        ["gcc", "-static", "-O2", "-Wall", "-Wextra", "-Werror", "-o", target, Path(__file__).with_name(source)],
+        check=True,
+    )
     return str(target)
 
 
@@ -78,10 +80,10 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in read(f"/proc/{pid}/task/{pid}/children").split()]
 
 
-def _tree(pid: int) -> list[int]:
+def tree(pid: int) -> list[int]:
     found = [pid]
     for child in children(pid):
-        found += _tree(child)
+        found += tree(child)
     return found
 
 
@@ -114,7 +116,7 @@ class Init:
 
     def processes(self) -> list[int]:
         """The processes that the init itself consists of: all but the command and what descends from it."""
-        return [pid for pid in _tree(self.pid) if not _is_command(pid)]
+        return [pid for pid in tree(self.pid) if not _is_command(pid)]
 
     def cpu_ns(self) -> int:
         """Nanoseconds on a CPU, of all of them."""
@@ -125,7 +127,7 @@ class Init:
         for _ in range(self._copies):
             if not self.read_byte():
                 raise MeasureError(f"{self.peer.name} did not start the command")
-        self._names = {pid: _name(pid) for pid in _tree(self._process.pid)}
+        self._names = {pid: _name(pid) for pid in tree(self._process.pid)}
 
     def wait_idle(self) -> None:
         """Wait until the init has done all that it does to start the command."""
@@ -172,7 +174,7 @@ class Init:
 
     def end(self) -> None:
         """Kill whatever is left, also of an init that died before what it started."""
-        left = set(_tree(self._process.pid)) if self._process.poll() is None else set()
+        left = set(tree(self._process.pid)) if self._process.poll() is None else set()
         for pid in left | {pid for pid, name in self._names.items() if name and _name(pid) == name}:
             try:
                 os.kill(pid, signal.SIGKILL)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from trials import Cell
 
 BASE = "tini"
-"""What everything is compared with."""
+"""What everything is compared with, unless a row says otherwise."""
 
 SUMMARY = ("start", "memory", "size", "signal", "orphans")
 """The rows that the README shows."""
@@ -27,12 +27,14 @@ class Row:
     """Whether a ratio says something."""
     drawn: bool = True
     """Whether the chart shows it."""
+    base: str = BASE
+    """What it is compared with."""
 
     def ratio(self, name: str) -> float | None:
-        """Times the value of tini; None for itself, and where there is nothing to compare."""
-        if not self.compared or name == BASE or name not in self.values or not self.values.get(BASE):
+        """Times the value of the base; None for itself, and where there is nothing to compare."""
+        if not self.compared or name == self.base or name not in self.values or not self.values.get(self.base):
             return None
-        return self.values[name] / self.values[BASE]
+        return self.values[name] / self.values[self.base]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from engine import unique_name
 from peers import Peer, is_program
-from places import SETPRIV, USER, Conditions, Docker, Files, Namespaces, libraries, place
+from places import NOWHERE, SETPRIV, USER, Conditions, Docker, Files, Namespaces, libraries, place
 
 SECONDS = 30.0
 """What a trial may take on a slow machine; an init that hangs takes so long too."""
@@ -164,7 +164,7 @@ def _peer_inside(peer: Peer) -> Peer:
     return replace(peer, prefix=moved(peer.prefix), loud=moved(peer.loud))
 
 
-def _python_files() -> Files:
+def python_files() -> Files:
     """What a script of Debian needs: /usr/bin/python3, its library, and the packages."""
     python = os.path.realpath("/usr/bin/python3")
     library = Path("/usr/lib") / Path(python).name
@@ -186,7 +186,7 @@ def _prepared(where: Docker | Namespaces, peers: Sequence[Peer], command: str) -
     whole = common | {SETPRIV: Path(SETPRIV)} | libraries([SETPRIV, *programs])
     for peer in peers:
         whole |= {_inside(word): Path(word) for word in peer.prefix if word.startswith("/")}
-        whole |= _python_files() if peer.from_file else {}
+        whole |= python_files() if peer.from_file else {}
     trials = Trials(where, where.make(whole))
     for peer in peers:
         file = peer.alone or peer.file
@@ -198,7 +198,7 @@ def try_all(peers: Sequence[Peer], command: str, folder: Path) -> tuple[str, dic
     """Where it was tried, and each trial of each peer; nothing where nothing can be tried."""
     where = place(folder)
     if where is None:
-        return "nowhere: there is no Docker engine, and no root", {}
+        return NOWHERE, {}
     try:
         trials = _prepared(where, peers, command)
         inside = [_peer_inside(peer) for peer in peers]

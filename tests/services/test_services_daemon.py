@@ -10,7 +10,7 @@ import pytest
 from daemonizing import daemon, keeper, wait_settled
 from harness import AS_PID_1, children, state, wait_until
 from identity import WHO, identified
-from serving import FOREVER, Journal, Keys, Server, events, pids
+from serving import FOREVER, Journal, Keys, Server, events, pids, wait_pid
 
 PID_1 = pytest.mark.parametrize("pid_1", [False, True], ids=["subreaper", "pid-1"])
 HOUR = "-t3600"
@@ -108,6 +108,7 @@ def test_it_lives_until_the_last_of_its_descendants_has_ended(serve: Server, jou
     started = serve({"daemon": daemon(script)}, HOUR, pid_1=pid_1)
     journal.wait("middle")
     wait_settled(started)
+    wait_pid(started, "daemon")
     assert len(events(started, "daemon")) == 1 and "shutdown" not in started.log()
     with journal.path.open("a") as file:
         file.write("go\n")

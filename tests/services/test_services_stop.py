@@ -200,8 +200,8 @@ def test_the_grace_is_9_seconds_where_nothing_else_is_said(serve: Server, journa
 
 def test_the_files_grace_is_that_of_all_together_and_t_overrides_it(serve: Server, journal: Journal) -> None:
     services = {"web": {"command": deaf(journal, "web")}}
-    ways = (((), {"stop_grace_period": "300ms"}), (("-t0.3",), {"stop_grace_period": 3600}))
-    for number, (options, top) in enumerate(ways, 1):
+    tops: tuple[dict[str, object], ...] = ({"stop_grace_period": "300ms"}, {"stop_grace_period": 3600})
+    for number, (options, top) in enumerate(zip(((), ("-t0.3",)), tops, strict=True), 1):
         started = serve(services, *options, top=top)
         journal.wait("web ready", number)
         begin = time.monotonic()

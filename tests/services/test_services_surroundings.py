@@ -122,10 +122,34 @@ def test_without_dev_null_stdin_is_the_read_end_of_a_closed_pipe(scratch: Scratc
     assert re.fullmatch(r"web \| end=1\nweb \| pipe:\[\d+\]\n", started.out())
 
 
-def test_without_dev_null_output_that_is_null_is_written_to_without_harm(scratch: Scratch) -> None:
-    """But for the one that a pipe without a reader does to who does not expect it."""
-    started = scratch({"web": {"command": "trap '' PIPE; echo lost; exit 3", "output": "null"}}, "-q")
-    assert (started.wait(), started.out()) == (3, "")
+MUCH = "i=0; while [ $((i += 1)) -le 9000 ]; do echo 0123456789012345678901234567890123456789 || exit 9; done"
+"""Writes more than a pipe of any size that `run` makes."""
+
+
+@pytest.mark.parametrize("mounts", ["", "proc", "proc null"])
+@pytest.mark.parametrize("user", ["0:0", "1000:1000"])
+def test_output_that_is_null_takes_all_that_is_written_without_dev_null_too(
+    scratch: Scratch, user: str, mounts: str
+) -> None:
+    """In each life, on both streams, and of a daemon."""
+    keys = {"output": "null", "restart": "on-failure:2", "restart_delay": 0.001}
+    writes = f"{MUCH}; {MUCH} >&2; printf half; exit 3"
+    services = {
+        "web": {**keys, "command": writes},
+        "daemon": {**keys, "command": ["/bin/setsid", "/bin/sh", "-c", writes.replace("$", "$$")], "daemon": True},
+    }
+    for name, service in services.items():
+        started = scratch({name: service}, mounts=mounts, user=user)
+        assert (started.wait(), started.out()) == (3, ""), started.log()
+        assert len(re.findall(rf"{name} \(pid \d+\): exited with code 3;", started.log())) == 3
+        assert re.fullmatch(r"(run: \[(info|warn)\] [^\n]+\n)+", started.log())
+
+
+@pytest.mark.parametrize("mounts", ["proc", "proc null"])
+def test_output_that_is_null_can_be_opened_anew_by_the_services_user(scratch: Scratch, mounts: str) -> None:
+    keys = {"command": f"{{ {MUCH}; }} >/proc/self/fd/1; exit 3", "output": "null", "user": "1000:1000"}
+    started = scratch({"web": keys}, "-q", mounts=mounts)
+    assert (started.wait(), started.out()) == (3, ""), started.log()
 
 
 CLOSED = ["0<&-", "1>&-", "2>&-", "0<&- 1>&-", "0<&- 2>&-", "1>&- 2>&-", "0<&- 1>&- 2>&-"]

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import select
 import sys
 from collections.abc import Iterator
 from types import ModuleType, SimpleNamespace
@@ -74,6 +75,28 @@ def test_what_rests_is_not_waited_for_once_and_then_it_is(watch: Any) -> None:
     watch.wait(0)
     watch.serve()
     assert sorted(called) == sorted([other, resting, other])
+
+
+def test_what_can_be_written_rests_too(watch: Any) -> None:
+    called: list[int] = []
+    fd = os.pipe()[1]
+    watch.add(fd, called.append, select.EPOLLOUT)
+    watch.rest(fd, select.EPOLLOUT)
+    for _ in range(2):
+        watch.wait(0)
+        watch.serve()
+    assert called == [fd]
+
+
+def test_what_is_waited_for_is_not_taken_over_by_another_one(watch: Any) -> None:
+    (fd,) = ready_pipes(1)
+    called: list[int] = []
+    watch.add(fd, called.append)
+    with pytest.raises(FileExistsError):
+        watch.add_late(fd, called.append, select.EPOLLOUT)
+    watch.wait(0)
+    watch.serve()
+    assert called == [fd]
 
 
 def test_what_is_removed_while_it_rests_is_forgotten(watch: Any) -> None:

@@ -53,6 +53,23 @@ LISTED = {
     "poll": "EFAULT EINTR EINVAL ENOMEM",
     "getpeername": "EBADF EFAULT EINVAL ENOBUFS ENOTCONN ENOTSOCK",
     "getsockopt": "EBADF EFAULT EINVAL ENOPROTOOPT ENOTSOCK",
+    "epoll_create": "EINVAL EMFILE ENFILE ENOMEM",
+    "epoll_wait": "EBADF EFAULT EINTR EINVAL",
+    "signalfd": "EBADF EINVAL EMFILE ENFILE ENODEV ENOMEM",
+    "pipe": "EFAULT EINVAL EMFILE ENFILE ENOPKG",
+    "fcntl": "EACCES EAGAIN EBADF EBUSY EDEADLK EFAULT EINTR EINVAL EMFILE ENOLCK ENOENT ENOTDIR EPERM",
+    "read": "EAGAIN EBADF EFAULT EINTR EINVAL EIO EISDIR",
+    "ioctl": "EBADF EFAULT EINVAL ENOTTY",
+    "setfsuid": "",
+    "setfsgid": "",
+    "capget": "EFAULT EINVAL EPERM ESRCH",
+    "getpgid": "EPERM ESRCH",
+    "setgroups": "EFAULT EINVAL ENOMEM EPERM",
+    "setresuid": "EAGAIN EINVAL EPERM",
+    "setsid": "EPERM",
+    "dup": "EBADF EBUSY EINTR EMFILE EINVAL",
+    "chdir": "EACCES EFAULT EIO ELOOP ENAMETOOLONG ENOENT ENOMEM ENOTDIR",
+    "stat": "EACCES EBADF EFAULT EINVAL ELOOP ENAMETOOLONG ENOENT ENOMEM ENOTDIR EOVERFLOW",
 }
 """What the ERRORS of the manual pages list. EWOULDBLOCK is EAGAIN; ERESTARTNOINTR never leaves the kernel."""
 
@@ -153,6 +170,8 @@ class Traced:
         self._finished = False
         self.code = -1
         self.out = ""
+        self.seen = ""
+        """What a test has read of the output before the end."""
 
     @property
     def log(self) -> str:
