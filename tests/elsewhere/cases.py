@@ -172,7 +172,7 @@ def output(on: Engine) -> None:
 
 def pid_namespace(on: Engine) -> None:
     """In a shared pid namespace `run` is not PID 1, and looks after its own processes only."""
-    first = on("-q", "sleep", "1000")
+    first = on("sleep", "1000")
     first.wait_executed()
     box = on("sh", "-c", ORPHANS, how=How(beside=first))
     for code in 1, 2, 3:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from boxes import USER, Box, How, MissingError, call, must
+from boxes import USER, Box, Engine, How, MissingError, call, must
 from clients import ClientBox, ClientEngine
 from engine import unique_name
 from harness import wait_until
@@ -87,7 +87,15 @@ class Docker(ClientEngine):
         self._daemon.stop()
 
 
-SUBREAPER = "which gVisor's kernel of 2022 has not, prctl(2): there is one clear line, and 125"
+SUBREAPER = "which gVisor's kernel of 2022 has not"
+
+
+def no_subreaper(on: Engine) -> None:
+    """What that means for a service with `daemon`, and for a `run` that is not PID 1: one clear line, and 125."""
+    for box in on("-qq", "-f", "/etc/daemon.toml"), on("-qq", "true", how=How(init=True)):
+        assert box.exit_code() == 125, box.log()
+        assert len(box.log().splitlines()) == 1, box.log()
+        assert "cannot become a child subreaper: Invalid argument" in box.log(), box.log()
 
 
 class SandboxedBox(ClientBox):
@@ -104,6 +112,7 @@ class GVisor(Docker):
     name = "gvisor"
     packages = "runsc docker.io"
     box = SandboxedBox
+    examples: ClassVar[dict[str, Any]] = {"no child subreaper: one clear line": no_subreaper}
     run_options = (*Docker.run_options, "--runtime", "runsc")
     lacks: ClassVar[dict[str, str]] = {
         "a shared pid namespace": "each container is a kernel of its own: --pid container: shares nothing",
