@@ -138,9 +138,10 @@ def services(on: Engine) -> None:
     """Several services from a file: in order, with names, restarted after a crash."""
     box = on(*file("two"))
     wait_healthy(box)
-    (web,) = re.findall(r"web \(pid (\d+)\): started", box.log())
-    assert box.execute("kill", "-9", web) == (0, "")
-    wait_until(lambda: len(re.findall(r"web \(pid \d+\): started", box.log())) == 2, "web is started again")
+    started = re.compile(r"web \(pid (\d+)\): started")
+    web = wait_until(lambda: started.findall(box.log()), "web is started")
+    assert box.execute("kill", "-9", web[0]) == (0, "")
+    wait_until(lambda: len(started.findall(box.log())) == 2, "web is started again")
     wait_until(lambda: len(re.findall(r"^web \| up\r?$", box.log(), re.MULTILINE)) == 2, "its output is there")
     assert box.stop() == 0, box.log()
     order = re.findall(r"(?:sending TERM \(15\) to|: \[info\]) (\w+) \(pid \d+\)(?:: (started))?", box.log())
