@@ -134,6 +134,7 @@ class Cluster:
         for name in "kube-controller-manager", "kube-scheduler":
             self._spawn(name, f"--kubeconfig={folder}/kubeconfig", f"--cert-dir={folder}/certs", "--leader-elect=false")
         wait_until(lambda: call([*self.ctr(), "version"])[0] == 0, "containerd answers")
+        self._spawn(*self.ctr(), "events")
 
     def ctr(self) -> list[str]:
         """The client of containerd, which has the images."""

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import subprocess
 import tarfile
 from collections.abc import Sequence
@@ -17,7 +18,8 @@ from manifests import applied
 
 IMAGE = "localhost/run:1"
 PROBE = {"exec": {"command": ["/bin/run", "-c", "health"]}, "periodSeconds": 1, "failureThreshold": 1}
-ENDED = "{.status.containerStatuses[0].state.terminated.exitCode}"
+EXIT = re.compile(r"/tasks/exit (\{.*\})")
+"""An event of containerd."""
 
 HARDENED = {
     "runAsUser": USER,
@@ -61,11 +63,9 @@ class Pod(Box):
         self._kubectl = list(kubectl)
         self.name = name
         self._path = folder / f"{name}.log"
-        self._ends = folder / f"{name}.ends"
-        with self._ends.open("wb") as file:  # a pod that was deleted is gone: it is watched how it ends
-            words = [*kubectl, "get", "pod", name, "--watch", f"--output=jsonpath={ENDED}{{'\\n'}}"]
-            self._watches = subprocess.Popen(words, stdout=file, stderr=subprocess.DEVNULL)
+        self._events = folder / "ctr.log"
         wait_until(self._has_begun, f"{name} is started")
+        self._id = self.look("{.status.containerStatuses[0].containerID}").rpartition("/")[2]
         self._follow()
 
     def look(self, what: str) -> str:
@@ -95,13 +95,18 @@ class Pod(Box):
         except subprocess.TimeoutExpired:
             pass
 
+    def _codes(self) -> list[int]:
+        """The exit code, if it has ended: as containerd tells: a pod that was deleted may be gone before."""
+        exits = map(json.loads, EXIT.findall(self._events.read_text()))
+        return [exit.get("exit_status", 0) for exit in exits if exit["container_id"] == exit["id"] == self._id]
+
     def running(self) -> bool:
         """Whether it has not ended."""
-        return not self._ends.read_text().split()
+        return not self._codes()
 
     def exit_code(self) -> int:
         """The exit code, once it has ended."""
-        code = int(wait_until(lambda: self._ends.read_text().split(), f"{self.name} has ended")[-1])
+        code = wait_until(self._codes, f"{self.name} has ended")[0]
         self._wait_log()
         return code
 
@@ -124,9 +129,8 @@ class Pod(Box):
 
     def remove(self) -> None:
         """Remove it."""
-        for process in self._follows, self._watches:
-            process.kill()
-            process.wait()
+        self._follows.kill()
+        self._follows.wait()
         call([*self._kubectl, "delete", "pod", self.name, "--grace-period=0", "--force", "--wait=false"])
 
 
