@@ -29,7 +29,7 @@ demo: build ## Show the main job: services in order, one fails and all are stopp
 bench: ## Measure all builds beside other inits, and services beside other supervisors (QUICK=1: only what limits name)
 	@build/check.sh bench
 
-soak: build ## Put dist/run under full load for MINUTES (10), and count every orphan, signal, descriptor and kilobyte
+soak: build ## Put dist/run under full load for MINUTES (10), count every orphan, signal, line and kilobyte
 	@build/check.sh soak --minutes $(or $(MINUTES),10)
 
 boots: build ## Start dist/run as PID 1 of Debian's kernel in qemu, on an old processor and with 5-level paging

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 settings.register_profile("run", deadline=None, suppress_health_check=list(HealthCheck))
 settings.load_profile("run")
 
-LONG = ("test_image", "test_examples", "test_soak", "test_containers")
+LONG = ("test_image", "test_examples", "test_soak", "test_containers", "test_services_chaos")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -47,8 +47,6 @@ class Command(Charge):
         self._served = Served()
         self._main = 0
         self._main_lives = False
-        self._could_list = False
-        """Whether the children could be listed when the last signal was sent."""
         self._strangers: set[int] = set()
         """Children from before execve(2), which may have no exit signal, so that only looking tells of their end."""
 
@@ -223,8 +221,6 @@ class Command(Charge):
         if not (is_usual or self._is_passed_on(signum, code, sender)):
             return
         delivery = Delivery(signum, (uid, sender, value) if code == SI_QUEUE else None)
-        if code != SI_QUEUE:
-            self._send_at_once(delivery)
         origin = f" from pid {sender}" if code <= 0 and sender > 0 else ""
         self._send(f"forwarding {describe(signum)}{origin}", delivery)
 
@@ -262,23 +258,9 @@ class Command(Charge):
             self._log.complain("cannot list the children: not enough memory")
             return None
 
-    def _send_at_once(self, delivery: Delivery) -> None:
-        """Send a signal to the main command's process group, so that it need not wait for the list of the others.
-
-        Not where the children could not be listed the last time: then all processes may get the signal in one call.
-        """
-        if self._could_list and self._main_lives:
-            try:
-                group = os.getpgid(self._main)
-            except OSError:
-                return
-            if group and group != os.getpgrp():
-                delivery.to([-group])
-
     def _send(self, why: str, delivery: Delivery) -> Recipients | None:
         """Send a signal to those that the contract, "Signals", names; return them where they could be listed."""
         delivery.found = found = self._list()
-        self._could_list = found is not None
         delivery.to(children.everybody(self._main) if found is None else found.targets())
         if found is not None:
             # By setsid(2) one may have left its group before the signal came to it; none may miss that.

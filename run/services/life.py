@@ -174,7 +174,7 @@ class Life:
         self.restarts = 0
         if wanted == AGAIN and not self.lives:
             wanted = UP
-        elif wanted == UP and self.is_stopping:
+        elif wanted == UP and self.lives and (self.is_stopping or self.wanted == AGAIN):  # it may not have begun
             wanted = AGAIN
         self.wanted = wanted
         if wanted == UP:

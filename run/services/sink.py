@@ -61,6 +61,7 @@ class Sink:
     def flush(self) -> bool:
         """Write what is kept, as far as it can be; say whether that has made it less."""
         begun = kept = self._kept
+        had_room = False
         while kept:
             try:
                 written = self.outlet.write_pieces(kept if len(kept) <= MOST_PIECES else kept[:MOST_PIECES])
@@ -71,8 +72,9 @@ class Sink:
                 return True
             if written:
                 self._kept = kept = _rest(kept, written)
-            if kept and not self._has_room_shortly():
+            if kept and ((had_room and not written) or not self._has_room_shortly()):
                 return kept is not begun
+            had_room = True
         self._kept_log = 0
         return True
 

@@ -138,6 +138,7 @@ def test_what_cannot_be_waited_for_or_looked_away_from_while_a_reader_is_slow(
 # The first two calls read the file.
 
 
+@pytest.mark.static_only("the dynamic loader reads, too")
 @every_errno("read", "3", "4", "5", "6..9", "3+2", "4+3")
 def test_reading_output_that_fails_at_times(trace: Trace, serve: Server, gate: Path, error: str, when: str) -> None:
     """It is read later."""
@@ -145,6 +146,7 @@ def test_reading_output_that_fails_at_times(trace: Trace, serve: Server, gate: P
     assert_survived(run_to_the_end(traced, gate))
 
 
+@pytest.mark.static_only("the dynamic loader reads, too")
 @every_errno("read", "3+")
 def test_output_that_can_never_be_read(trace: Trace, serve: Server, gate: Path, error: str, when: str) -> None:
     """It is lost; services run, end, restart and are stopped."""

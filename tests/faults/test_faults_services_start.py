@@ -119,6 +119,7 @@ def test_a_file_that_cannot_be_read_to_its_end(trace: Trace, serve: Server, erro
         assert file in traced.log
 
 
+@pytest.mark.static_only("the dynamic loader asks, too")
 @every_errno("stat", ONCE, ALWAYS, drawn=2, calls=8)
 def test_files_that_nothing_can_be_said_of(trace: Trace, serve: Server, error: str, when: str) -> None:
     """What `run` was given is not written to where nobody knows whether that would block: not a line, perhaps."""
@@ -130,6 +131,7 @@ def test_files_that_nothing_can_be_said_of(trace: Trace, serve: Server, error: s
         assert traced.out == ""
 
 
+@pytest.mark.static_only("what unpacks it calls prctl, too")
 @every_errno("prctl", ONCE)
 def test_without_a_subreaper_nothing_is_started(trace: Trace, serve: Server, error: str, when: str) -> None:
     traced = started(serve, trace, "prctl", error, when)

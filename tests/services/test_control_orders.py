@@ -1,10 +1,11 @@
 """Contract, "Control": `restart`, orders that come at the same time or during the shutdown, and their words."""
 
+import json
 import signal
 from pathlib import Path
 
 import pytest
-from controlling import DONE, OTHER, Boxes, check, refused, until
+from controlling import DONE, OTHER, Boxes, check, received, refused, until
 from harness import Starter, alive, wait_until
 from serving import FOREVER, Journal, log_lines, pids, wait_pid
 
@@ -87,6 +88,22 @@ def test_the_order_that_comes_last_counts_and_who_waits_for_another_one_is_told_
     flag.touch()
     assert (counts.wait(), counts.log()) == (0, "")
     assert b.services()["web"]["state"] == ("stopped" if last == "stop" else "ready")
+
+
+@pytest.mark.parametrize("also", ["start", "restart"])
+def test_a_restart_and_another_order_in_the_same_moment_are_both_done(box: Boxes, also: str) -> None:
+    """`run` reads both before it stops the service."""
+    b = box({"web": OTHER, "other": OTHER})
+    wait_pid(b.started, "web")
+    with b.connect() as first, b.connect() as second:
+        b.services()  # both were accepted
+        b.started.send(signal.SIGSTOP)
+        for client, action in ((first, "restart"), (second, also)):
+            client.sendall(json.dumps({"action": action, "words": ["web"]}).encode() + b"\n")
+        b.started.send(signal.SIGCONT)
+        answers = [[json.loads(line) for line in received(client).splitlines()] for client in (first, second)]
+    assert answers == [[{"accepted": True}, {"code": 0, "errors": []}]] * 2
+    assert len(pids(b.started, "web")) == 2
 
 
 def test_the_end_of_the_client_ends_the_waiting_and_not_the_order(box: Boxes, flag: Path) -> None:

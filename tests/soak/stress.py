@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from journal import Journal
-from subject import REAL_TIME, Made, Subject, ViolationError, Vitals, wait_until
+from subject import REAL_TIME, Made, Subject, ViolationError, Vitals, read, set_capacity, wait_until
 
 FAST, SLOW, NOT_AT_ALL = PHASES = ("fast", "slowly", "not at all")
 """How standard error is read."""
@@ -86,7 +86,7 @@ class Stress:
 
     def start(self) -> None:
         """Wait for the load. Raises ViolationError."""
-        self._subject.set_log_capacity(LARGE)
+        set_capacity(self._subject.log, LARGE)
         self._wait(lambda: all(received[0] for received in self._received), lambda: "the load has started")
         self._subject.find()
         for received in self._received:
@@ -125,12 +125,19 @@ class Stress:
 
         return self._checked(FAST, self.result.flooded, work)
 
+    def end(self) -> None:
+        """Nobody is left but what the subject ends."""
+
+    def progress(self) -> str:
+        """What was done so far."""
+        return f"{self.result.made.orphans} orphans, {self.result.sent.total()} signals, stderr read {self.kind}"
+
     def _checked(self, kind: str, tally: Tally, work: Callable[[], None]) -> Vitals:
         """Do this, with stderr read in this way; then pause and check. Raises ViolationError."""
         self.kind, self._tally = kind, tally
         before, sent = self.result.made, self.result.sent.copy()
         self._journal = Journal()
-        self._subject.set_log_capacity(LARGE if kind == FAST else SMALL)
+        set_capacity(self._subject.log, LARGE if kind == FAST else SMALL)
         work()
         self._pause()
         vitals = self._subject.vitals()
@@ -203,7 +210,7 @@ class Stress:
             raise ViolationError(f"run ended before its command, with exit code {subject.process.returncode}")
 
     def _take_answers(self) -> None:
-        for byte, count in Counter(self._subject.read(self._subject.answers)).items():
+        for byte, count in Counter(read(self._subject.answers)).items():
             self._received[byte >= DAEMON_MARK][byte % DAEMON_MARK] += count
         now = time.monotonic()
         for signum, sent_at in list(self._sent_at.items()):
@@ -212,7 +219,7 @@ class Stress:
                 del self._sent_at[signum]
 
     def _take_reports(self) -> None:
-        self._reports += self._subject.read(self._subject.reports)
+        self._reports += read(self._subject.reports)
         size = struct.calcsize(Made.FORMAT)
         whole = len(self._reports) // size * size
         if whole:
@@ -221,7 +228,7 @@ class Stress:
 
     def _read_log(self, size: int = LARGE) -> bool:
         """Take what there is of the log, up to a size; say whether there was anything."""
-        data = self._subject.read(self._subject.log, size)
+        data = read(self._subject.log, size)
         self._journal.add(data)
         return bool(data)
 

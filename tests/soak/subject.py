@@ -23,10 +23,10 @@ class ViolationError(Exception):
     """Something that must hold does not, and there is no way to go on: a message for the user."""
 
 
-def compile_load(folder: Path) -> Path:
-    """Build load.c; return the path of the program. Static, since that makes its forks cheaper."""
-    target = folder / "soak-load"
-    source = Path(__file__).with_name("load.c")
+def compile_program(name: str, folder: Path) -> Path:
+    """Build load.c or service.c; return the path of the program. Static, since that makes its forks cheaper."""
+    target = folder / f"soak-{name}"
+    source = Path(__file__).with_name(f"{name}.c")
     subprocess.run(["gcc", "-O2", "-static", "-Wall", "-Wextra", "-Werror", "-o", target, source], check=True)
     return target
 
@@ -90,7 +90,98 @@ class Vitals:
         return lines
 
 
-class Subject:
+class Watched:
+    """A started `run`, and what the kernel says about it."""
+
+    process: subprocess.Popen[bytes]
+    pid: int
+
+    def stop(self) -> None:
+        """Stop `run` until it is sent a CONT."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def children(self) -> list[int]:
+        """The children of `run`, zombies included."""
+        return self.children_of(self.pid)
+
+    def at_rest(self) -> bool:
+        """Whether `run` sleeps, with no signal pending, and goes on sleeping for a moment."""
+        before = self.switches()
+        time.sleep(0.02)
+        after = self.status()
+        pending = int(after["SigPnd"], 16) | int(after["ShdPnd"], 16)
+        return after["State"].startswith("S") and not pending and before == self.switches()
+
+    def switches(self) -> str:
+        """How often it has gone to sleep."""
+        return self.status()["voluntary_ctxt_switches"]
+
+    def zombies(self) -> int:
+        """How many of its children have ended, and are not reaped."""
+        return sum(self._is_zombie(pid) for pid in self.children())
+
+    def _is_zombie(self, pid: int) -> bool:
+        try:
+            return self.status(pid)["State"].startswith("Z")
+        except ViolationError:
+            return False  # it was reaped meanwhile
+
+    def living(self) -> int:
+        """How many of them have not ended; while `run` is stopped none of those is reaped."""
+        return len(self.children()) - self.zombies()
+
+    def vitals(self) -> Vitals:
+        """What must not grow, now."""
+        dirty = self._fields(f"/proc/{self.pid}/smaps_rollup")["Private_Dirty"]
+        fds = len(os.listdir(f"/proc/{self.pid}/fd"))
+        return Vitals(self.zombies(), fds, int(dirty.split()[0]))
+
+    def end(self) -> None:
+        """Kill whatever is left."""
+        if self.process.poll() is None:
+            for pid in self._tree(self.process.pid):
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+        self.process.wait()
+
+    def send(self, signum: int, number: int) -> None:
+        """Send a signal to `run`: a real-time signal with a number, as sigqueue(3) queues it."""
+        if signum < REAL_TIME[0]:
+            try:
+                os.kill(self.pid, signum)
+            except ProcessLookupError:
+                raise ViolationError("run has gone") from None
+        elif _libc.sigqueue(self.pid, signum, ctypes.c_void_p(number)) != 0:
+            raise ViolationError(f"cannot send signal {signum}: {os.strerror(ctypes.get_errno())}")
+
+    def status(self, pid: int | None = None) -> dict[str, str]:
+        """The fields of /proc/PID/status, of `run` itself or of another process. Raises ViolationError."""
+        return self._fields(f"/proc/{pid or self.pid}/status")
+
+    def _fields(self, path: str) -> dict[str, str]:
+        try:
+            text = Path(path).read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            raise ViolationError(f"{path} has gone") from None
+        return {name: value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}
+
+    def children_of(self, pid: int) -> list[int]:
+        """The children of a process; none if it has gone."""
+        try:
+            return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        except (FileNotFoundError, ProcessLookupError):
+            return []
+
+    def _tree(self, pid: int) -> list[int]:
+        found = [pid]
+        for child in self.children_of(pid):
+            found += self._tree(child)
+        return found
+
+
+class Subject(Watched):
     """A started `run`, as PID 1 of a pid namespace of its own or as a child subreaper."""
 
     def __init__(self, binary: str, load: Path, as_pid_1: bool) -> None:
@@ -114,17 +205,7 @@ class Subject:
     def find(self) -> None:
         """Note the pid of `run` itself, once the load has started."""
         if self._as_pid_1:
-            self.pid = self._children(self.process.pid)[0]
-
-    def send(self, signum: int, number: int) -> None:
-        """Send a signal to `run`: a real-time signal with a number, as sigqueue(3) queues it."""
-        if signum < REAL_TIME[0]:
-            try:
-                os.kill(self.pid, signum)
-            except ProcessLookupError:
-                raise ViolationError("run has gone") from None
-        elif _libc.sigqueue(self.pid, signum, ctypes.c_void_p(number)) != 0:
-            raise ViolationError(f"cannot send signal {signum}: {os.strerror(ctypes.get_errno())}")
+            self.pid = self.children_of(self.process.pid)[0]
 
     def order(self, what: bytes) -> None:
         """Have the load make something."""
@@ -136,78 +217,12 @@ class Subject:
             os.close(self.orders)
             self.orders = -1
 
-    def read(self, fd: int, size: int = 1 << 20) -> bytes:
-        """Whatever there is to read now; nothing also at the end."""
-        try:
-            return os.read(fd, size)
-        except BlockingIOError:
-            return b""
-
-    def set_log_capacity(self, size: int) -> None:
-        """Make the pipe that is stderr as large as this: fcntl(2). Raises ViolationError."""
-        try:
-            fcntl.fcntl(self.log, fcntl.F_SETPIPE_SZ, size)
-        except OSError as error:
-            raise ViolationError(f"cannot have a pipe of {size} bytes: {error.strerror}") from None
-
-    def stop(self) -> None:
-        """Stop `run` until it is sent a CONT."""
-        os.kill(self.pid, signal.SIGSTOP)
-
-    def children(self) -> list[int]:
-        """The children of `run`, zombies included."""
-        return self._children(self.pid)
-
-    def at_rest(self) -> bool:
-        """Whether `run` sleeps, with no signal pending, and goes on sleeping for a moment."""
-        before = self._status()
-        time.sleep(0.02)
-        after = self._status()
-        pending = int(after["SigPnd"], 16) | int(after["ShdPnd"], 16)
-        switches = "voluntary_ctxt_switches"
-        return after["State"].startswith("S") and not pending and before[switches] == after[switches]
-
-    def vitals(self) -> Vitals:
-        """What must not grow, now."""
-        zombies = sum(self._status(pid)["State"].startswith("Z") for pid in self.children())
-        dirty = self._fields(f"/proc/{self.pid}/smaps_rollup")["Private_Dirty"]
-        fds = len(os.listdir(f"/proc/{self.pid}/fd"))
-        return Vitals(zombies, fds, int(dirty.split()[0]))
-
     def end(self) -> None:
         """Kill whatever is left."""
-        if self.process.poll() is None:
-            for pid in self._tree(self.process.pid):
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
-        self.process.wait()
+        super().end()
         self.end_orders()
         for fd in (self.answers, self.reports, self.log):
             os.close(fd)
-
-    def _status(self, pid: int | None = None) -> dict[str, str]:
-        return self._fields(f"/proc/{pid or self.pid}/status")
-
-    def _fields(self, path: str) -> dict[str, str]:
-        try:
-            text = Path(path).read_text()
-        except (FileNotFoundError, ProcessLookupError):
-            raise ViolationError(f"{path} has gone") from None
-        return {name: value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}
-
-    def _children(self, pid: int) -> list[int]:
-        try:
-            return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-        except (FileNotFoundError, ProcessLookupError):
-            return []
-
-    def _tree(self, pid: int) -> list[int]:
-        found = [pid]
-        for child in self._children(pid):
-            found += self._tree(child)
-        return found
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, what: Callable[[], str]) -> None:
@@ -216,3 +231,19 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: Callable[[],
     while not condition():
         if time.monotonic() > end:
             raise ViolationError(f"not within {seconds:g} s: {what()}")
+
+
+def read(fd: int, size: int = 1 << 20) -> bytes:
+    """Whatever there is to read now; nothing also at the end."""
+    try:
+        return os.read(fd, size)
+    except BlockingIOError:
+        return b""
+
+
+def set_capacity(fd: int, size: int) -> None:
+    """Make a pipe as large as this: fcntl(2). Raises ViolationError."""
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, size)
+    except OSError as error:
+        raise ViolationError(f"cannot have a pipe of {size} bytes: {error.strerror}") from None

@@ -1,9 +1,14 @@
 """What was done and what came of it, as a Markdown table."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
+from services_stress import ServicesResult
+from services_subject import KILLED
 from stress import FAST, PHASES, Result
 from subject import Vitals
+
+R = TypeVar("R")
 
 
 def number(value: int) -> str:
@@ -16,7 +21,7 @@ def per_phase(result: Result, value: Callable[[str], str]) -> str:
     return " / ".join(value(kind) for kind in PHASES if result.tallies[kind].seconds)
 
 
-def both(result: Result, value: Callable[[Vitals], int]) -> str:
+def both(result: Result | ServicesResult, value: Callable[[Vitals], int]) -> str:
     """The highest in the warm-up, and at the end."""
     looks = (result.warm_up, result.at_end)
     return ", then ".join("not reached" if look is None else number(value(look)) for look in looks)
@@ -55,8 +60,45 @@ ROWS: list[tuple[str, Callable[[Result], str]]] = [
 ]
 
 
-def markdown(results: dict[str, Result]) -> str:
-    """The table, with a column for each `run`."""
+OF_SERVICES: list[tuple[str, Callable[[ServicesResult], str]]] = [
+    ("time", lambda r: f"{r.seconds:.0f} s"),
+    ("lives of 50 services", lambda r: number(r.lives)),
+    ("of these, ended by a signal", lambda r: number(sum(n for code, n in r.ended.items() if code > 128))),
+    ("of these, hung and killed", lambda r: number(r.ended[KILLED])),
+    ("orphans made, all reaped", lambda r: number(r.orphans)),
+    ("probes of healthchecks", lambda r: number(r.probes)),
+    ("lines written, each read once and whole", lambda r: number(r.lines)),
+    ("lines of the log checked against these counts", lambda r: number(r.log_lines)),
+    ("lines of the log dropped by design, where nobody read", lambda r: number(r.dropped)),
+    ("clients answered: start, stop, restart", lambda r: answers(r, "start", "stop", "restart")),
+    ("clients answered: signal, status, json, health", lambda r: answers(r, "signal", "status", "json", "health")),
+    ("signals sent, all received by both services that catch them, once", lambda r: number(r.sent.total())),
+    ("zombies in the warm-up, then at the end", lambda r: both(r, lambda v: v.zombies)),
+    ("open descriptors", lambda r: both(r, lambda v: v.fds)),
+    ("private memory, kB: highest in the warm-up, then lowest of the last looks", lambda r: both(r, lambda v: v.dirty)),
+    ("exit code, that of what hung", lambda r: str(r.exit_code)),
+    ("holds", lambda r: "**no**" if r.violations or r.at_end is None else "yes"),
+]
+
+
+def answers(result: ServicesResult, *actions: str) -> str:
+    """How many clients were answered that had asked for one of these."""
+    return number(sum(result.answered[action] for action in actions))
+
+
+def markdown(results: Mapping[str, Result]) -> str:
+    """The table of `run` with one command, with a column for each."""
+    return _table(results, ROWS)
+
+
+def markdown_of_services(results: Mapping[str, ServicesResult]) -> str:
+    """The table of `run` with many services."""
+    return _table(results, OF_SERVICES)
+
+
+def _table(results: Mapping[str, R], rows: list[tuple[str, Callable[[R], str]]]) -> str:
+    if not results:
+        return ""
     lines = [["", *results], ["---"] * (len(results) + 1)]
-    lines += [[title, *map(value, results.values())] for title, value in ROWS]
+    lines += [[title, *map(value, results.values())] for title, value in rows]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)

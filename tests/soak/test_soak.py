@@ -35,6 +35,27 @@ os._exit(Command(Options, log.Log(0)).run())
 """
 """A `run` without a command line of its own, and with a defect."""
 
+DAMAGED_SERVICES = """#!{python} -S
+import os, sys, types
+if sys.argv[1] == "-c":
+    os.execv({binary!r}, ["run", *sys.argv[1:]])
+sys.path.insert(0, {folder!r})
+class Options:
+    mode, file, words, quiet, signal, grace, check = "-f", os.fsencode(sys.argv[2]), [], 0, None, None, False
+sys.modules["run.cli"] = types.ModuleType("run.cli")
+sys.modules["run.cli"].Options, sys.modules["run.cli"].MANY = Options, "-m"
+from run.log import Log
+from run.services import main
+from run.services.output import Lines
+take, calls = Lines.take, [0]
+def lose(lines, data):
+    calls[0] += 1
+    return take(lines, data) if calls[0] % 99 else []
+Lines.take = lose
+os._exit(main.run_services(Options, Log(0)))
+"""
+"""The same with services: what they write is lost now and then."""
+
 DEFECTS = {
     "memory is leaked": (
         "def leak(): kept.append(bytearray(1000)); return reap()\nchildren.reap = leak",
@@ -45,13 +66,13 @@ DEFECTS = {
         "open descriptors",
     ),
     "a signal is lost": (
-        "def lose(self, targets): return self if self.signum > 33 and every(999) else send(self, targets)\n"
+        "def lose(self, targets): return self if self.signum > 33 and every(99) else send(self, targets)\n"
         "children.Delivery.to = lose",
         r"was sent \d+ times, the command received \d+",
     ),
     "a signal is sent twice": (
         "def repeat(self, targets):\n"
-        "    if self.signum > 33 and every(999): send(self, targets)\n"
+        "    if self.signum > 33 and every(99): send(self, targets)\n"
         "    return send(self, targets)\n"
         "children.Delivery.to = repeat",
         "received other signals than were sent",
@@ -88,7 +109,12 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_under_full_load_no_zombie_no_descriptor_more_no_signal_lost_and_all_counts_exact(binary: str) -> None:
-    result = soak(binary, "--patience", str(DEADLINE))
+    result = soak(binary, "--patience", str(DEADLINE), "--role", "pid-1", "--role", "subreaper")
+    assert (result.returncode, result.stderr) == (0, ""), result.stdout
+
+
+def test_services_that_crash_and_flood_and_are_steered_lose_nothing_and_all_counts_are_exact(binary: str) -> None:
+    result = soak(binary, "--patience", str(DEADLINE), "--role", "services")
     assert (result.returncode, result.stderr) == (0, ""), result.stdout
 
 
@@ -102,3 +128,14 @@ def test_the_soak_finds_out_when(defect: str, package: Path, tmp_path: Path) -> 
     result = soak(damaged, "--patience", patience, "--role", "subreaper")
     assert result.returncode == 1
     assert re.search(finding, result.stderr), result.stderr + result.stdout
+
+
+def test_the_soak_finds_out_when_a_line_of_a_service_is_lost(binary: str, package: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "run"
+    damaged.write_text(DAMAGED_SERVICES.format(python=sys.executable, folder=str(package), binary=binary))
+    damaged.chmod(0o755)
+    result = soak(damaged, "--patience", "30", "--role", "services")
+    assert result.returncode == 1
+    assert re.search(r"lines of std(out|err) are wrong|line \d+ of std(out|err)", result.stderr), (
+        result.stderr + result.stdout
+    )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bundles import MARK
 from harness import Started, Starter
 from serving import Server, Services
 
@@ -42,6 +43,8 @@ class Scratch:
         shutil.copy(busybox, self.root / "bin" / "busybox")
         for applet in APPLETS:
             (self.root / "bin" / applet).symlink_to("busybox")
+        self._needed = " tmp" if MARK in Path(binary).read_bytes() else ""
+        """The mounts that a bundle needs: one to unpack itself."""
         self._start = Starter(binary, folder)
         self._write = Server(self._start, self.root)
 
@@ -57,7 +60,9 @@ class Scratch:
         """
         # The first of the words that follow is the binary itself, which is in the root, too.
         prefix = ("unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "sh", "-ec", ENTER, str(self.root))
-        return self._start(*words, prefix=(*prefix, user, mounts, files), env={"PATH": "/bin:/usr/bin:/sbin:/usr/sbin"})
+        return self._start(
+            *words, prefix=(*prefix, user, mounts + self._needed, files), env={"PATH": "/bin:/usr/bin:/sbin:/usr/sbin"}
+        )
 
 
 @pytest.fixture
