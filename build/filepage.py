@@ -148,7 +148,8 @@ OF_A_SERVICE = {
         "For a program that puts itself into the background. The service is ready when the process that was"
         " started has ended with 0, and it lives until the last of its descendants has ended. Meanwhile a second"
         " process of `run` keeps it, which the log names as its pid; signals go to the process groups of that"
-        " one's children. Where a program can stay in the foreground, that is better: see LIMITS.",
+        " one's children, and when it is killed, so is what it keeps. Where a program can stay in the foreground, that"
+        " is better: see LIMITS.",
         "[services.proxy]\ncommand = 'tinyproxy'\ndaemon = true",
     ),
     "healthcheck": Key(

@@ -1,7 +1,8 @@
 """The keeper of a service that puts itself into the background: a fork of `run` that adopts what the service leaves.
 
 It lives until the last descendant has ended, passes signals on to the process groups of its children, and tells `run`
-through a pipe how the start went: lines, each a word and what belongs to it. Source: contract, "The file", `daemon`.
+through a pipe how the start went, and what it keeps: lines, each a word and what belongs to it. Source: contract, "The
+file", `daemon`.
 """
 
 import os
@@ -23,6 +24,9 @@ WAITED_FOR = FORWARDED | signal_set(CHLD, KILL_ALL)
 
 STARTED, NOT_EXECUTED, NOT_FORKED, ENDED = b"started", b"not-executed", b"not-forked", b"ended"
 """What a keeper tells: with the pid, with exit code and reason (twice), and with the first process's exit code."""
+
+KEEPS = b"keeps"
+"""What it tells whenever it sees that this has changed: with the pids of its children, for the day it is killed."""
 
 
 def keep(service: Service, files: tuple[int, int, int], tells: int) -> int:
@@ -55,6 +59,8 @@ class Keeper(Charge):
         self._code = 0
         self._is_killing = False
         self._has_crashed = False
+        self._kept: set[int] = set()
+        """The children that it has told of."""
 
     def run(self, files: tuple[int, int, int], parent: int) -> int:
         """Start the service, and return the highest exit code once all that descends from it has ended."""
@@ -139,9 +145,16 @@ class Keeper(Charge):
         return True
 
     def act(self, now: float) -> None:
-        """Kill what is left, if that is wanted, again and again."""
+        """Kill what is left, if that is wanted, again and again; and tell of new children.
+
+        What becomes one when a child's child ends is seen when the next signal comes: nobody tells of that.
+        """
         if self._is_killing:
             self._pass_on(KILL)
+        found = children.find_recipients()
+        if found is not None and found.pids() != self._kept:
+            self._kept = found.pids()
+            self._tell(KEEPS, " ".join(map(str, self._kept)))
 
     def timeout(self, now: float) -> float | None:
         """Nothing is ever due."""

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from run import _kernel, start
 from run.log import Log
+from run.services.abandoned import Abandoned
 from run.services.checks import Checks
-from run.services.keeper import ENDED, NOT_EXECUTED, NOT_FORKED, STARTED, keep
+from run.services.keeper import ENDED, KEEPS, NOT_EXECUTED, NOT_FORKED, STARTED, keep
 from run.services.life import SUCCEEDED
 from run.services.manager import Manager
 from run.services.plan import Service
@@ -44,6 +45,7 @@ class Starter:
         """The services whose keepers tell how the start went, by the descriptor where they do."""
         self._failures: dict[str, Failure] = {}
         """What keepers have told."""
+        self.abandoned = Abandoned()
 
     def start(self, service: Service, now: float) -> int | None:
         """Start a service; return the pid of its main process, which may be a keeper; None if it failed."""
@@ -121,6 +123,8 @@ class Starter:
             if word in (NOT_EXECUTED, NOT_FORKED):
                 code, _, reason = rest.decode("utf-8", "surrogateescape").partition(" ")
                 self._failures[name] = Failure(int(code), reason, word == NOT_EXECUTED)
+            elif word == KEEPS:
+                self.abandoned.keeps(name, map(int, rest.split()))
             elif word == STARTED:
                 self._say_started(life.service, life.pid)
             elif word == ENDED and rest == b"0" and not life.service.healthcheck:

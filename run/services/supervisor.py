@@ -252,8 +252,7 @@ class Supervisor(Charge):
             for lingering in tuple(self._lingering):
                 self._see_whether_over(lingering, now)
         elif self._manager.lives[name].lives and not self._see_whether_over(name, now):
-            was_killed = self._lingering.setdefault(name, 0.0)
-            if not was_killed:
+            if not self._lingering.setdefault(name, 0.0):  # it was not killed
                 self._manager.lingers(name)
 
     def _main_ended(self, name: str, pid: int, status: int) -> None:
@@ -264,6 +263,7 @@ class Supervisor(Charge):
         if failure and self._manager.lives[name].state == STARTING:
             self._manager.not_started(name, *failure, now)
             return
+        self._starter.abandoned.keeper_ended(name, was_killed=os.WIFSIGNALED(status))
         kills = self._manager.main_ended(name, status, now)
         self._checks.follow(self._manager.lives[name], now)
         if kills:
@@ -280,8 +280,8 @@ class Supervisor(Charge):
         self._manager.orphan_ended()
 
     def _see_whether_over(self, name: str, now: float) -> bool:
-        """Whether the process group of a service is gone, whose main process was reaped."""
-        if not children.group_is_gone(self._manager.lives[name].pid):
+        """Whether all that belongs to a service is gone, whose main process was reaped."""
+        if self._starter.abandoned.kill(name) or not children.group_is_gone(self._manager.lives[name].pid):
             return False
         self._lingering.pop(name, None)
         self._surroundings.relay.life_ended(name)

@@ -1,10 +1,10 @@
-"""docker/examples/postgresql-app: whichever ends, the other is shut down cleanly; run signals no backend."""
+"""docker/examples/postgresql-app: whichever ends, the others are shut down cleanly; run signals no backend."""
 
 import re
 
 import pytest
 from engine import Container, Containers, Images, docker
-from examples import build, execute, first, inside, kill_inside, plan, run_log, steps, wait_healthy
+from examples import build, execute, first, inside, kill_inside, plan, run_log, story, wait_healthy
 from harness import wait_until
 
 CLEAN_END = "database system is shut down"
@@ -60,7 +60,7 @@ def test_when_the_database_ends_the_application_is_stopped(
     assert (CLEAN_END in container.logs()) == (name == "INT")
 
 
-def test_run_signals_the_postmaster_and_the_application_alone(containers: Containers, example: str) -> None:
+def test_run_signals_the_postmaster_and_no_backend(containers: Containers, example: str) -> None:
     container = containers(example)
     container.wait_log("wrote row")
     docker("exec", "--detach", container.name, "psql", "--command", SLEEPING)
@@ -70,7 +70,7 @@ def test_run_signals_the_postmaster_and_the_application_alone(containers: Contai
     postmaster = first(container, "postgres")
     leaders = [process for process in processes if process.parent == 1]
     backends = [process for process in processes if process.parent == postmaster.pid]
-    assert sorted(process.name for process in leaders) == ["app", "postgres"]
+    assert sorted(process.name for process in leaders) == ["app", "pgbouncer", "postgres"]
     assert all(process.pid == process.group == process.session for process in leaders)
     assert len(backends) >= 5
     assert all(process.pid == process.group == process.session for process in backends)
@@ -78,27 +78,34 @@ def test_run_signals_the_postmaster_and_the_application_alone(containers: Contai
     assert container.stop() == 0
 
     sent = [line for line in run_log(container) if line.startswith(("sending", "forwarding"))]
-    (app,) = (process.pid for process in leaders if process.name == "app")
-    assert sent == [f"sending TERM (15) to app (pid {app})", f"sending INT (2) to postgres (pid {postmaster.pid})"]
+    pids = {process.name: process.pid for process in leaders}
+    assert sent == [
+        f"sending TERM (15) to app (pid {pids['app']})",
+        f"sending INT (2) to pgbouncer (pid {pids['pgbouncer']})",
+        f"sending INT (2) to postgres (pid {postmaster.pid})",
+    ]
     assert "terminating connection due to administrator command" in container.logs()  # the postmaster's TERM
     assert "canceling statement" not in container.logs()  # which INT would mean to a backend
     assert container.logs().count(CLEAN_END) == 1
 
 
-def test_the_application_ends_before_the_database_is_asked_to(containers: Containers, example: str) -> None:
+def test_the_application_ends_first_then_the_pool_and_the_database_last(containers: Containers, example: str) -> None:
     container = containers(example)
     container.wait_log("wrote row")
     assert container.stop() == 0
-    log = [re.sub(r"ready, .*", "ready", step) for step in steps(container) if "not ready yet" not in step]
-    assert log == [
+    assert story(container) == [
         'initdb: started sh -ec [ -e "$PGDATA/PG_VERSION" ] || initdb --auth=trust',
         "initdb: exited with code 0; done",
         "postgres: started postgres",
         "postgres: ready",
+        "pgbouncer: started pgbouncer --quiet /etc/pgbouncer/pgbouncer.ini",
+        "pgbouncer: ready",
         "app: started app",
         "shutdown, since TERM (15) has come",
         "sending TERM (15) to app",
         "app: exited with code 0; stopped",
+        "sending INT (2) to pgbouncer",
+        "pgbouncer: exited with code 0; stopped",
         "sending INT (2) to postgres",
         "postgres: exited with code 0; stopped",
         "no process is left: exiting with code 0",
@@ -120,4 +127,4 @@ def test_the_application_is_restarted_by_hand_and_the_database_stays(containers:
 
 
 def test_the_plan_is_in_order_of_start(example: str) -> None:
-    assert plan(example) == ["1. initdb", "2. postgres", "3. app"]
+    assert plan(example) == ["1. initdb", "2. postgres", "3. pgbouncer", "4. app"]

@@ -20,12 +20,20 @@ TIMES = re.compile(r'((?:"-t", "|start_period = |worker_shutdown_timeout |stop_g
 """What the examples give as the longest times, in seconds."""
 
 
-def build(name: str, images: Images, bare_image: str, kit: str = BUILDKIT) -> str:
-    """The image of an example, with the binary under test as its `run`, and times for a machine that stands still."""
+STAYS = re.compile(r"^\[services\.\w+\]\n(?!(?:.+\n)*oneshot)", re.MULTILINE)
+"""The head of a service in an example's file, unless it is a oneshot; a blank line ends a service."""
+
+
+def build(name: str, images: Images, bare_image: str, kit: str = BUILDKIT, more: str = "") -> str:
+    """The image of an example, with the binary under test as its `run`, and times for a machine that stands still.
+
+    more are lines of the file for each service that stays.
+    """
     with tempfile.TemporaryDirectory() as copy:
         shutil.copytree(FOLDER / name, copy, dirs_exist_ok=True)
         for file in Path(copy).iterdir():
-            file.write_text(TIMES.sub(rf"\g<1>{GRACE}", file.read_text()))
+            text = TIMES.sub(rf"\g<1>{GRACE}", file.read_text())
+            file.write_text(STAYS.sub(rf"\g<0>{more}", text) if more else text)
         return images.build(kit, "--build-arg", f"RUN={bare_image}", copy)
 
 
@@ -83,6 +91,11 @@ def run_log(container: Container) -> list[str]:
 def steps(container: Container) -> list[str]:
     """The same without the first line and the pids: what happened to its services, in order."""
     return [re.sub(r" \(pid \d+\)", "", line) for line in run_log(container)[1:]]
+
+
+def story(container: Container) -> list[str]:
+    """The steps without what depends on how fast the machine is."""
+    return [re.sub(r"ready, .*", "ready", step) for step in steps(container) if "not ready yet" not in step]
 
 
 def wait_ready(container: Container, service: str) -> None:
