@@ -252,7 +252,8 @@ class Supervisor(Charge):
             for lingering in tuple(self._lingering):
                 self._see_whether_over(lingering, now)
         elif self._manager.lives[name].lives and not self._see_whether_over(name, now):
-            if not self._lingering.setdefault(name, 0.0):  # it was not killed
+            was_killed = self._lingering.setdefault(name, 0.0)
+            if not was_killed:
                 self._manager.lingers(name)
 
     def _main_ended(self, name: str, pid: int, status: int) -> None:
