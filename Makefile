@@ -4,9 +4,9 @@
 SHELL := /bin/bash
 PREFIX ?= /usr/local
 IMAGE ?= run
-export LINK PYTHON SNAPSHOT QUICK
+export LINK PYTHON SNAPSHOT QUICK ENGINES RESULTS
 
-.PHONY: help build test lint image demo bench soak boots reproducible release install clean
+.PHONY: help build test lint image demo bench soak boots elsewhere reproducible release install clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile | expand -t 20
@@ -34,6 +34,9 @@ soak: build ## Put dist/run under full load for MINUTES (10), count every orphan
 
 boots: build ## Start dist/run as PID 1 of Debian's kernel in qemu, on an old processor and with 5-level paging
 	@build/check.sh boots
+
+elsewhere: build ## Run the same cases in podman, gVisor, nspawn, Swarm and so on (ENGINES="podman gvisor" picks, RESULTS=1 notes it)
+	@build/check.sh elsewhere
 
 reproducible: build ## Build again, here and in another folder, and compare the bytes
 	@build/reproducible.sh

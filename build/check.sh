@@ -1,7 +1,7 @@
 #!/bin/bash
 # Run the tests, the linters, the benchmark or the soak with their pinned tools. Called by `make test`, `make lint` and so on.
 #
-#   build/check.sh test|lint|bench|soak|boots [ARGUMENT...]
+#   build/check.sh test|lint|bench|soak|boots|elsewhere [ARGUMENT...]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . build/prerequisites.sh
@@ -48,6 +48,28 @@ case $what in
     boots)
         need qemu-system-x86_64 qemu-system-x86 /bin/busybox busybox-static dpkg-deb dpkg
         exec "$python" tests/build/boots.py "$@"
+        ;;
+    elsewhere)
+        # What cannot be installed is no reason to stop: the table tells which engine is not there.
+        for engine in ${ENGINES:-docker podman gvisor nspawn swarm}; do
+            case $engine in
+                podman*) (need podman podman crun crun runc runc newuidmap uidmap catatonit catatonit setpriv util-linux) ;;
+                gvisor) (need dockerd docker.io docker docker.io runsc runsc) ;;
+                docker | swarm) (need dockerd docker.io docker docker.io) ;;
+                kubernetes)
+                    (
+                        need etcd etcd-server containerd containerd runc runc kubectl kubernetes-client openssl openssl \
+                            ip iproute2 /usr/lib/cni/ptp containernetworking-plugins go golang-go gcc gcc cc:libc.a libc6-dev
+                        tests/elsewhere/kubernetes.sh .work/kubernetes
+                    ) ;;
+                nspawn) (need systemd-nspawn systemd-container nsenter util-linux) ;;
+            esac || true
+        done
+        need /bin/busybox busybox-static
+        choice=()
+        [ -z "${ENGINES:-}" ] || choice+=(--engines "$ENGINES")
+        [ -z "${RESULTS:-}" ] || choice+=(--results tests/elsewhere/RESULTS.md --results README.md)
+        PYTHONPATH=tests/tools exec .work/tests-venv/bin/python tests/elsewhere/elsewhere.py "${choice[@]}" "$@"
         ;;
     soak)
         need gcc gcc cc:libc.a libc6-dev unshare util-linux

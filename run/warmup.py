@@ -91,8 +91,9 @@ class Kernel:
         children = b"".join(b"%d " % pid for pid in self._alive + self._ended)
         status = b"Name:\trun\nNSpid:\t%d\n" % OWN_PID
         stat = b"%d (run) S 1 1" % OWN_PID
+        ids = dict.fromkeys(("uid_map", "gid_map"), b"         0          0 4294967295\n")
         fd = 3 + len(self._files)
-        self._files[fd] = [{"children": children, "status": status, "stat": stat}.get(name, b""), b""]
+        self._files[fd] = [{"children": children, "status": status, "stat": stat, **ids}.get(name, b""), b""]
         return fd
 
     def readv(self, fd: int, buffers: list[bytearray]) -> int:

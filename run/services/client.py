@@ -13,7 +13,16 @@ from run.log import Log
 from run.loop import RunError
 from run.services import place, status
 from run.services.orders import RequestError, parse
-from run.services.sockets import AF_UNIX, MSG_NOSIGNAL, SOCK_CLOEXEC, SOCK_STREAM, Socket
+from run.services.sockets import (
+    AF_UNIX,
+    MSG_NOSIGNAL,
+    MSG_PEEK,
+    SO_PASSCRED,
+    SOCK_CLOEXEC,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    Socket,
+)
 from run.services.words import decoded
 from run.stdout import show
 
@@ -25,6 +34,7 @@ ATTEMPTS = 20
 
 FAILED = 1
 
+NOBODY = "there is no `run` with services in this container"
 NOT_ACCEPTED = "no answer: root, or the user of `run`, in the same pid namespace is accepted"
 
 
@@ -41,7 +51,7 @@ def ask(options: Options, log: Log) -> int:
     try:
         for _ in range(ATTEMPTS):
             try:
-                return _show(options.action, _lines(_connected(), request), log)
+                return _show(options.action, _lines(_asked(request)), log)
             except _UnheardError:
                 continue
         log.error(NOT_ACCEPTED)
@@ -69,36 +79,64 @@ def _be_interruptible() -> None:
     _kernel.set_mask(_kernel.started_with()[0])
 
 
-def _connected() -> Socket:
-    """A connection to the `run` of this container. Raises _NoAnswerError and OSError."""
-    pids = place.pids()
+def _pid() -> int:
+    """The `run` of this container. Raises _NoAnswerError."""
     me = os.getpid()
-    found = [pid for pid in pids if pid != me]
+    found = [pid for pid in place.pids() if pid != me]
     if len(found) > 1 and 1 not in found:
         found = [pid for pid in found if children.descends(me, pid)] or found
         if len(found) > 1:
             raise _NoAnswerError(
                 f"several of them are here, with the pids {', '.join(map(str, found))}: one is accepted"
             )
-    pid = 1 if 1 in found else found[0] if found else 0
-    if not pid:
-        raise _NoAnswerError("there is no `run` with services in this container")
+    if not found:
+        raise _NoAnswerError(NOBODY)
+    return 1 if 1 in found else found[0]
+
+
+def _asked(request: bytes) -> Socket:
+    """A connection to the `run` of this container, to which a request was sent.
+
+    Raises _UnheardError, _NoAnswerError and OSError.
+    """
+    pid = _pid()
     connection = Socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
     try:
         connection.connect_within(PATIENCE, b"\0" + f"{place.prefix()}/{pid}".encode())
     except OSError as error:
         if error.errno == errno.ECONNREFUSED:
-            raise _NoAnswerError("there is no `run` with services in this container") from None
+            raise _NoAnswerError(NOBODY) from None
         raise
     peer, uid = connection.peer()
-    if peer != pid:
-        raise _NoAnswerError(f"it is not the `run` of this container that answers, but pid {peer} of uid {uid}")
-    if os.geteuid() not in (0, uid) and uid:
-        raise _NoAnswerError(NOT_ACCEPTED)
+    is_asked = peer == os.getpid()
+    try:
+        if is_asked:
+            peer, uid = _introduced(connection, request)
+        if peer != pid:
+            raise _NoAnswerError(f"it is not the `run` of this container that answers, but pid {peer} of uid {uid}")
+        if os.geteuid() not in (0, uid) and uid:
+            raise _NoAnswerError(NOT_ACCEPTED)
+        if not is_asked:
+            connection.sendall(request, MSG_NOSIGNAL)
+    except (BrokenPipeError, ConnectionResetError):
+        raise _UnheardError from None
     return connection
 
 
-def _lines(connection: Socket, request: bytes) -> Iterator[dict[str, Any]]:
+def _introduced(connection: Socket, request: bytes) -> tuple[int, int]:
+    """Where SO_PEERCRED tells who asks, as in gVisor, and not who is at the other end: send a request; who answers it.
+
+    Raises _UnheardError and OSError.
+    """
+    connection.setsockopt(SOL_SOCKET, SO_PASSCRED, 1)
+    connection.introduce(request)
+    answer, pid, uid = connection.receive(1, MSG_PEEK)
+    if not answer:
+        raise _UnheardError
+    return pid, uid
+
+
+def _lines(connection: Socket) -> Iterator[dict[str, Any]]:
     """The lines of the answer to a request; for an order that was accepted, without a limit on the time.
 
     Raises _UnheardError, _NoAnswerError and OSError.
@@ -106,7 +144,6 @@ def _lines(connection: Socket, request: bytes) -> Iterator[dict[str, Any]]:
     begun = b""
     is_heard = False
     try:
-        connection.sendall(request, MSG_NOSIGNAL)
         while data := connection.recv(1 << 16):
             is_heard = True
             *lines, begun = (begun + data).split(b"\n")

@@ -16,7 +16,16 @@ from run.services import orders, place, status
 from run.services.checks import Checks
 from run.services.manager import Manager
 from run.services.orders import QUESTIONS, WANTED, Order, Request, RequestError
-from run.services.sockets import AF_UNIX, MSG_NOSIGNAL, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, Socket
+from run.services.sockets import (
+    AF_UNIX,
+    MSG_NOSIGNAL,
+    SO_PASSCRED,
+    SOCK_CLOEXEC,
+    SOCK_NONBLOCK,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    Socket,
+)
 from run.services.watch import WRITABLE, Watch
 from run.signals import describe
 
@@ -38,10 +47,10 @@ Signal = Callable[[str, int], str]
 class Client:
     """One connection."""
 
-    def __init__(self, connection: Socket, pid: int, uid: int, now: float) -> None:
-        """Take a connection that was accepted, and who is at its other end."""
+    def __init__(self, connection: Socket, who: str, now: float) -> None:
+        """Take a connection that was accepted, and who is at its other end; nothing if that is not known yet."""
         self.socket = connection
-        self.who = f"pid {pid}, uid {uid}"
+        self.who = who
         self.until: float | None = now + PATIENCE
         self.request = b""
         self.answer = b""
@@ -105,13 +114,20 @@ class Control:
         """Wait for what a client wants, if it may want anything. Raises OSError."""
         connection.setblocking(False)
         pid, uid = connection.peer()
-        if uid not in self._uids or not children.is_in_own_namespace(pid):
+        who = f"pid {pid}, uid {uid}"
+        if pid == os.getpid():
+            who = ""  # gVisor tells who asks, and not who is at the other end: that one has to introduce itself
+            connection.setsockopt(SOL_SOCKET, SO_PASSCRED, 1)
+        elif not self._may_ask(pid, uid):
             connection.close()
             return
         if len(self._clients) >= MOST_CLIENTS:
             self._make_room()
         self._watch.add(connection.fileno(), self._readable)
-        self._clients[connection.fileno()] = Client(connection, pid, uid, _kernel.monotonic())
+        self._clients[connection.fileno()] = Client(connection, who, _kernel.monotonic())
+
+    def _may_ask(self, pid: int, uid: int) -> bool:
+        return uid in self._uids and children.is_in_own_namespace(pid)
 
     def _make_room(self) -> None:
         """Let one go: the oldest that has said nothing, or else the oldest."""
@@ -141,7 +157,14 @@ class Control:
     def _readable(self, fd: int) -> None:
         client = self._clients[fd]
         try:
-            data = client.socket.recv(LONGEST_REQUEST)
+            if client.who:
+                data = client.socket.recv(LONGEST_REQUEST)
+            else:
+                data, pid, uid = client.socket.receive(LONGEST_REQUEST)
+                if not self._may_ask(max(pid, 0), uid):
+                    self._close(client)
+                    return
+                client.who = f"pid {pid}, uid {uid}"
         except BlockingIOError:
             return
         except OSError as error:

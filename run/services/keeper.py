@@ -72,7 +72,11 @@ class Keeper(Charge):
         _kernel.set_death_signal(self._service.stop_signal)
         if os.getppid() != parent:
             return start.CANNOT_RUN  # it died before it could be noticed
-        become_reaper()
+        try:
+            become_reaper()
+        except RunError as error:
+            self._tell(NOT_FORKED, f"{start.CANNOT_RUN} {error}")
+            return start.CANNOT_RUN
         try:
             self._start()
             Loop(self, self._log).run()

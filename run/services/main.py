@@ -2,7 +2,7 @@
 
 import os
 
-from run import _kernel
+from run import _kernel, proc
 from run.cli import MANY, Options
 from run.log import Log
 from run.loop import RunError
@@ -81,7 +81,14 @@ def refusal(user: User) -> str | None:
         capabilities = _kernel.capabilities()
     except OSError:
         capabilities = EVERYTHING
-    return users.refusal(user, os.getuid(), os.getgid(), capabilities)
+    uid, gid = os.getuid(), os.getgid()
+    reason = users.refusal(user, uid, gid, capabilities)
+    if reason or not users.is_other(user, uid, gid):
+        return reason
+    try:
+        return users.unmapped(user, proc.read("/proc/self/uid_map"), proc.read("/proc/self/gid_map"))
+    except OSError:
+        return None  # the kernel will say less
 
 
 def not_permitted(made: Plan) -> list[str]:

@@ -11,9 +11,6 @@ from run import children
 from run.log import Log
 from run.services.sockets import (
     AF_UNIX,
-    CMSG_LEN,
-    CREDENTIALS,
-    SCM_CREDENTIALS,
     SO_PASSCRED,
     SOCK_CLOEXEC,
     SOCK_DGRAM,
@@ -52,18 +49,15 @@ class Notify:
         for _ in range(MOST_MESSAGES):
             try:
                 # There is room for the credentials only: descriptors that are sent along the kernel closes.
-                message, more, _, _ = self._socket.recvmsg(LONGEST_MESSAGE, CMSG_LEN(CREDENTIALS.size))
+                message, pid, _ = self._socket.receive(LONGEST_MESSAGE)
             except BlockingIOError:
                 return
             except OSError as error:
                 self._log.complain(f"cannot read what services tell: {error.strerror}")
                 self._watch.rest(fd)
                 return
-            for level, kind, data in more:
-                if (level, kind) == (SOL_SOCKET, SCM_CREDENTIALS):
-                    pid, _, _ = CREDENTIALS.unpack(data[: CREDENTIALS.size])
-                    if self._is_own(pid):
-                        self._told(message)
+            if pid > 0 and self._is_own(pid):
+                self._told(message)
 
     def _is_own(self, pid: int) -> bool:
         """Whether a process is the service's: of the main process's session, or one that descends from it."""

@@ -175,6 +175,21 @@ def refusal(user: User, uid: int, gid: int, capabilities: int) -> str | None:
     return f"not permitted to become uid {user.uid}, gid {user.gid}, and to stop it: {', '.join(lacking)} needed"
 
 
+def unmapped(user: User, uid_map: bytes, gid_map: bytes) -> str | None:
+    """Which id of this user does not exist in this user namespace, as far as /proc tells.
+
+    Source: user_namespaces(7). The system calls tell no more than EINVAL, or, for files, nothing.
+    """
+    for name, ids, text in (("uid", (user.uid,), uid_map), ("gid", (user.gid, *user.groups), gid_map)):
+        ranges = [(int(first), int(count)) for first, _, count in map(bytes.split, text.splitlines())]
+        for number in ids if ranges else ():
+            if not any(first <= number < first + count for first, count in ranges):
+                accepted = ", ".join(f"{first} to {first + count - 1}" for first, count in ranges)
+                reason = f"{name} {number} does not exist in this user namespace"
+                return f"{reason}: accepted are {accepted} (/proc/self/{name}_map)"
+    return None
+
+
 def switch(user: User) -> tuple[int, int, list[int]] | None:
     """What it takes to become this user: uid, gid and groups; None for the one that `run` is."""
     return (user.uid, user.gid, list(user.groups)) if is_other(user, os.getuid(), os.getgid()) else None

@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from harness import Starter, wait_until, waiting_for
+from harness import WITHOUT_PROC, Starter, wait_until, waiting_for
 from identity import OTHER, WHO, as_user, etc, expected, identified, without
 from known_users import ALONE, ALPINE_KNOWN, EMPTY_PART, KNOWN, UNKNOWN
 from probe import Probe
@@ -121,7 +121,9 @@ def test_another_user_as_any_but_root_is_one_line_and_125(copied: Starter, spec:
 
 def test_in_a_user_namespace_that_has_no_such_user_it_is_one_line_and_125(start: Starter) -> None:
     """There are all capabilities, and the kernel refuses all the same: user_namespaces(7)."""
-    code, out, log = start.result("-u", "65534", "echo", "started", prefix=("unshare", "--user", "--map-root-user"))
+    code, out, log = start.result(
+        "-u", "65534", "echo", "started", prefix=("unshare", "--user", "--map-root-user", *WITHOUT_PROC)
+    )
     assert (code, out) == (125, "")
     errors = [line for line in log.splitlines() if "[error]" in line]
     assert len(errors) == 1 and re.search("cannot (set the supplementary groups|become the)", errors[0]), log

@@ -1,5 +1,6 @@
 """Contract, "The file", `daemon`: a service that puts itself into the background lives as long as its keeper does."""
 
+import errno
 import os
 import re
 import signal
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from daemonizing import daemon, keeper, wait_settled
-from harness import children, state, wait_until
+from harness import AS_PID_1, children, state, wait_until
 from identity import WHO, identified
 from serving import FOREVER, Journal, Keys, Server, events, pids, wait_pid
 
@@ -79,6 +80,15 @@ def test_one_that_cannot_be_executed_has_failed_for_good(serve: Server, keys: Ke
     assert started.wait() == code
     (event,) = events(started, "daemon")
     assert "[error] daemon: " in started.log() and "next start" not in event and "internal" not in started.log()
+
+
+def test_a_keeper_that_cannot_be_a_subreaper_is_one_clear_line(serve: Server, refuse: str) -> None:
+    """`run` itself can do without, as PID 1: gVisor's kernel has none."""
+    prefix = (*AS_PID_1, refuse, "subreaper", str(errno.EINVAL))
+    started = serve({"daemon": {"command": "exit 0", "daemon": True}}, "-qq", prefix=prefix)
+    assert started.wait() == 125
+    reason = "cannot become a child subreaper: Invalid argument"
+    assert started.log() == f"run: [error] daemon: {reason}; failed\n"
 
 
 def test_one_that_ends_at_once_has_ended(serve: Server) -> None:

@@ -1,5 +1,6 @@
 """Contract, "Output": whatever stdout and stderr are, every line arrives, and what `run` was given stays as it is."""
 
+import errno
 import fcntl
 import os
 import re
@@ -168,6 +169,14 @@ def test_a_service_of_any_user_can_open_dev_stdout_anew(serve: Server, user: str
         lines = both.read().splitlines()
     assert started.wait() == 0
     assert sorted(lines) == sorted([f"web | {word}" for word in ("anew", "err", "again", "tee", "tee")])
+
+
+def test_it_can_where_the_kernel_has_no_setfsgid(serve: Server, refuse: str) -> None:
+    """Such as gVisor's."""
+    prefix = (refuse, "setfsgid", str(errno.ENOSYS))
+    code, out, log = serve.result({"web": {"command": ANEW, "user": "1000:100"}}, "-q", prefix=prefix)
+    assert (code, sorted(out.splitlines())) == (0, sorted(f"web | {word}" for word in ("anew", "again", "tee", "tee")))
+    assert log == "web | err\n"
 
 
 def test_without_root_its_own_services_can_too(copied: Starter, public: Path) -> None:

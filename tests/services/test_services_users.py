@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from harness import Started, Starter
-from identity import OTHER, WHO, as_user, etc, expected, identified, without
+from harness import WITHOUT_PROC, Started, Starter
+from identity import OTHER, WHO, as_user, etc, expected, identified, in_user_namespace, without
 from known_users import ALONE, ALPINE_KNOWN, EMPTY_PART, KNOWN, UNKNOWN
 from serving import FOREVER, Journal, Keys, Server, events
 
@@ -120,6 +120,19 @@ def test_as_another_user_than_root_its_own_ids_are_accepted_and_no_others(
         assert re.fullmatch(r"run: \[error\] web: user: not permitted to become [^\n]+\n", started.log())
 
 
+@pytest.mark.parametrize(("spec", "missing"), [("20000", "uid 20000"), ("1:20001", "gid 20001")])
+def test_an_id_that_does_not_exist_in_the_user_namespace_is_one_line(
+    spec: str, missing: str, serve: Server, start: Starter, journal: Journal
+) -> None:
+    services = {"web": {"command": journal.note("web"), "user": spec}, "fine": {"command": "true", "user": "7:7"}}
+    line = f"{missing} does not exist in this user namespace: accepted are 0 to 10000 (/proc/self/{missing[:3]}_map)"
+    mapped = in_user_namespace(10001)
+    assert serve.result(services, prefix=mapped) == (125, "", f"run: [error] web: user: {line}\n")
+    assert journal.lines() == []
+    assert start.result("-u", spec, "true", prefix=mapped) == (125, "", f"run: [error] option '-u': {line}\n")
+    assert start.result("-qu", "7:7", "id", "-u", prefix=mapped) == (0, "7\n", "")
+
+
 def test_for_the_ids_that_run_has_nothing_is_called(binary: str, serve: Server, tmp_path: Path) -> None:
     file = serve.file({"web": {"command": "true", "user": "root"}, "plain": {"command": "true"}})
     trace = tmp_path / "trace"
@@ -133,12 +146,12 @@ def test_for_the_ids_that_run_has_nothing_is_called(binary: str, serve: Server, 
 def test_where_the_kernel_refuses_all_the_same_it_is_one_line_and_125(
     serve: Server, journal: Journal, user: str
 ) -> None:
-    """In a user namespace that has no such user, where `run` has all capabilities: user_namespaces(7)."""
+    """In a user namespace that has no such user, where `run` has all capabilities, and no /proc to look it up."""
     services = {
         "web": {"command": journal.note("started"), "user": user},
         "first": {"command": journal.note("started")},
     }
-    started = serve(services, "-q", prefix=("unshare", "--user", "--map-root-user"))
+    started = serve(services, "-q", prefix=("unshare", "--user", "--map-root-user", *WITHOUT_PROC))
     assert (started.wait(), started.out()) == (125, "")
     assert re.fullmatch(r"run: \[error\] [^\n]+(Operation not permitted|Invalid argument)[^\n]*\n", started.log())
     assert "internal" not in started.log()

@@ -20,7 +20,7 @@ from known_users import (
 )
 
 from run.services import users
-from run.services.users import User, UserError, is_other, read_database, refusal, resolve
+from run.services.users import User, UserError, is_other, read_database, refusal, resolve, unmapped
 
 
 @pytest.mark.parametrize(("spec", "user"), KNOWN)
@@ -116,3 +116,19 @@ def test_another_user_takes_each_of_three_capabilities(missing: str) -> None:
 def test_another_group_of_the_same_user_takes_one() -> None:
     assert refusal(USER, 5, 0, 1 << users.CAP_SETGID) is None
     assert refusal(USER, 5, 0, 0) is not None
+
+
+ALL_IDS = b"         0          0 4294967295\n"
+SOME_IDS = b"         0       1000          1\n         2     100000      65536\n"
+
+
+def test_ids_that_do_not_exist_in_a_user_namespace_are_named_with_those_that_do() -> None:
+    assert unmapped(USER, ALL_IDS, ALL_IDS) is None
+    assert unmapped(USER, SOME_IDS, SOME_IDS) is None
+    assert unmapped(USER._replace(uid=1), SOME_IDS, SOME_IDS) == (
+        "uid 1 does not exist in this user namespace: accepted are 0 to 0, 2 to 65537 (/proc/self/uid_map)"
+    )
+    for other in (USER._replace(gid=1), USER._replace(groups=(6, 65538))):
+        reason = unmapped(other, SOME_IDS, SOME_IDS)
+        assert reason and reason.startswith(f"gid {1 if other.gid == 1 else 65538} does not exist")
+    assert unmapped(USER, b"", b"") is None, "it is not known"

@@ -72,7 +72,7 @@ DEFECTS = {
     ),
     "a signal is sent twice": (
         "def repeat(self, targets):\n"
-        "    if self.signum > 33 and every(99): send(self, targets)\n"
+        "    if self.signum > 33 and every(99): send(self, targets)._tried.clear()\n"
         "    return send(self, targets)\n"
         "children.Delivery.to = repeat",
         "received other signals than were sent",
@@ -83,7 +83,7 @@ DEFECTS = {
     ),
     "the log blocks": (
         "def block(self, level, text): os.write(2, f'run: [{level}] {text}\\n'.encode())\nlog.Log._say = block",
-        r"not within [\d.]+ s: .*\(stderr read (slowly|not at all)\)",
+        r"not within [\d.]+ s: .*\(output read (slowly|not at all)\)",
     ),
 }
 

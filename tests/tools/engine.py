@@ -74,11 +74,10 @@ def unique_name() -> str:
     return f"run-test-{uuid.uuid4().hex[:12]}"
 
 
-def make_image(files: dict[str, Path | str], *instructions: str) -> str:
-    """Make an image that holds these files, executable, and nothing else; its entry point is /bin/run.
+def layer_of(files: dict[str, Path | str]) -> bytes:
+    """A tar file of an image's layer with these files, executable, and nothing else.
 
-    A file's value is where its content comes from, or, as str, what a symbolic link of this name points to. More
-    instructions are as in a Dockerfile, such as a HEALTHCHECK.
+    A file's value is where its content comes from, or, as str, what a symbolic link of this name points to.
     """
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as archive:
@@ -96,9 +95,17 @@ def make_image(files: dict[str, Path | str], *instructions: str) -> str:
                 content = source.read_bytes()
                 entry.size = len(content)
                 archive.addfile(entry, io.BytesIO(content))
+    return layer.getvalue()
+
+
+def make_image(files: dict[str, Path | str], *instructions: str) -> str:
+    """Make an image of these files, as for layer_of(); its entry point is /bin/run.
+
+    More instructions are as in a Dockerfile, such as a HEALTHCHECK.
+    """
     name = unique_name()
     changes = (word for line in ('ENTRYPOINT ["/bin/run"]', *instructions) for word in ("--change", line))
-    docker("import", *changes, "-", name, input=layer.getvalue())
+    docker("import", *changes, "-", name, input=layer_of(files))
     return name
 
 

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -79,3 +80,26 @@ def without(*capabilities: str) -> tuple[str, ...]:
 def as_user(uid: int, gid: int) -> dict[str, Any]:
     """Options of Popen for another user, in a folder that exists for everybody."""
     return {"user": uid, "group": gid, "extra_groups": [], "cwd": "/", "env": {"PATH": os.environ["PATH"]}}
+
+
+ENTER = """
+import ctypes, os, sys
+parent, count = os.getpid(), int(sys.argv[1])
+read, write = os.pipe()
+if os.fork() == 0:
+    os.close(write)
+    os.read(read, 1)
+    for name in "uid_map", "gid_map":
+        with open(f"/proc/{parent}/{name}", "w") as file:
+            file.write(f"0 0 {count}")
+    os._exit(0)
+assert ctypes.CDLL(None).unshare(0x10000000) == 0
+os.close(write)
+assert os.wait()[1] == 0
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+
+
+def in_user_namespace(count: int) -> tuple[str, ...]:
+    """The words that start a program in a user namespace that has the first ids, so many; CLONE_NEWUSER takes them."""
+    return (sys.executable, "-c", ENTER, str(count))
