@@ -42,7 +42,7 @@ def test_no_order_is_lost_that_was_taken_whoever_is_killed(
         assert not {name for name in found if lines[f"order {name}"] != 1}, f"the last words of {service} are not there"
     assert container.stop() == 0
     container.start_again()
-    wait_healthy(container)
+    wait_well(container)
     assert orders(container, image) == found
     assert container.stop() == 0
 
