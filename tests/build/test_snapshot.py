@@ -18,8 +18,10 @@ pytestmark = pytest.mark.static_only("its libpython is relocated at each start")
 
 
 @pytest.fixture(scope="module")
-def program(binary: str) -> Path:
+def program(binary: str, is_bundle: bool) -> Path:
     """The binary under test, which has a snapshot."""
+    if is_bundle:
+        pytest.skip("LINK=staticx has none")
     if os.environ.get("SNAPSHOT") == "0":
         pytest.skip("built with SNAPSHOT=0")
     if not any(section_of(binary)):
