@@ -303,7 +303,7 @@ Trace = Callable[..., Traced]
 
 
 def traced_calls(trace: Path) -> list[str]:
-    """The calls in a file of strace(1), as far as their lines are whole: without what it says of signals and the end."""
+    """The calls in a file of strace(1), as far as their lines are whole: not what it says of signals and the end."""
     lines = trace.read_text(errors="replace").rpartition("\n")[0].splitlines() if trace.exists() else []
     return [line for line in lines if not line.startswith(("--- ", "+++ "))]
 
