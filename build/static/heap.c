@@ -28,12 +28,15 @@ enum {
     PAGE = 4096,
     LARGEST_REUSED = 4096, /* grains: a larger block is not used again once it is freed */
     MOST = 4 << 20,        /* allocations */
+    ARENAS_SIZE = 64 << 20,
 };
 
 /* Where there is room beside the file, below the program: the same in each run, as freed memory may have been pointed to. */
 #define BESIDE ((char *)0x10000000)
 #define TO_SPREAD ((char *)0x18000000)
 #define PROGRAM ((char *)0x30000000)
+/* And above the program and wherever its brk(2) may be. */
+#define ARENAS ((char *)0x80000000)
 
 enum kind { FREED, KEPT, READ_BY_SERVICES, WRITTEN_BY_SERVICES, READ, WRITTEN, KINDS };
 
@@ -46,7 +49,7 @@ struct memory {
 };
 
 /* Known to each process that goes on from here. */
-static struct memory planned, beside;
+static struct memory planned, beside, arenas;
 static bool is_open;
 
 /* What the plan says of an allocation, and what became of it. */
@@ -291,6 +294,12 @@ size_t heap_plan(const char *path)
 void heap_watch(void)
 {
     pages_watch(beside.begin, beside.size + planned.size);
+    arenas = map(ARENAS, ARENAS + ARENAS_SIZE);
+}
+
+void *heap_arena(size_t size)
+{
+    return arenas.begin ? take_of(&arenas, size) : NULL;
 }
 
 void heap_forget(void)

@@ -24,6 +24,10 @@ size_t heap_plan(const char *path);
 /* Let pages.c watch all of it. */
 void heap_watch(void);
 
+/* Where it is watched: memory for small objects that are new, at the same addresses each time. CPython looks up its caches by the
+   addresses of names, so what else is touched depends on them. Elsewhere NULL. */
+void *heap_arena(size_t size);
+
 /* Before the image is written: nothing of this is to be in it. */
 void heap_forget(void);
 

@@ -137,8 +137,10 @@ static PyMemAllocatorEx small_objects[2];
 /* Python's stack of frames comes from here, too. */
 static void *allocate_arena(void *context, size_t size)
 {
+    void *arena = heap_is_open() ? heap_take(size) : heap_arena(size);
+
     (void)context;
-    return heap_is_open() ? heap_take(size) : system_arenas.alloc(system_arenas.ctx, size);
+    return arena ? arena : system_arenas.alloc(system_arenas.ctx, size);
 }
 
 static void free_arena(void *context, void *arena, size_t size)

@@ -196,6 +196,28 @@ def test_where_addresses_act_on_what_is_kept_a_better_plan_is_made(pipeline: Pip
     assert version(pipeline.target).startswith("run ")
 
 
+USES_NEW_NAMES = """
+    names = [f"name{i}" for i in range(3000)]
+    for name in names[::10]:
+        getattr(live, name, None)
+    live(Services, LIVES)
+"""
+
+
+def test_the_plan_is_the_same_wherever_the_kernel_puts_new_memory(pipeline: Pipeline) -> None:
+    """CPython's cache of attributes forgets some for others, by the addresses of names. That is touched again, then."""
+    lives = "    live(Services, LIVES)\n"
+    pipeline.edit("run/services/warmup.py", lives, lives + USES_NEW_NAMES.removeprefix("\n"))
+    result = pipeline.build(analyse=True)
+    assert result.returncode == 0, result.stderr
+    work, plans = pipeline.folder / "work", set()
+    for _ in range(8):
+        words = [str(work / "mould"), "plan", str(work / "generated" / "modules"), str(work / "again")]
+        subprocess.run(words, stdout=subprocess.DEVNULL, check=True)
+        plans.add((work / "again").read_bytes())
+    assert len(plans) == 1
+
+
 def test_a_kernel_that_does_not_tell_what_is_written_is_said(pipeline: Pipeline) -> None:
     pipeline.edit("build/static/pages.c", "EXCLUSIVE = 56", "EXCLUSIVE = 60")  # a bit that is never set
     result = pipeline.build(analyse=False)
