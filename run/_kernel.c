@@ -165,13 +165,27 @@ PyDoc_STRVAR(monotonic_doc, "monotonic() -> seconds\n\n"
                             "CLOCK_MONOTONIC of clock_gettime(2). The module `time` has it too, but looks for the time\n"
                             "zone's file when it is imported.");
 
+static PyObject *seconds_of(clockid_t clock)
+{
+    struct timespec now = {0};
+
+    clock_gettime(clock, &now);
+    return PyFloat_FromDouble((double)now.tv_sec + (double)now.tv_nsec / 1e9);
+}
+
 static PyObject *monotonic(PyObject *module, PyObject *unused)
 {
     (void)module, (void)unused;
-    struct timespec now;
+    return seconds_of(CLOCK_MONOTONIC);
+}
 
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return PyFloat_FromDouble((double)now.tv_sec + (double)now.tv_nsec / 1e9);
+PyDoc_STRVAR(cpu_time_doc, "cpu_time() -> seconds\n\n"
+                           "The processor time that this process has taken: CLOCK_PROCESS_CPUTIME_ID of clock_gettime(2).");
+
+static PyObject *cpu_time(PyObject *module, PyObject *unused)
+{
+    (void)module, (void)unused;
+    return seconds_of(CLOCK_PROCESS_CPUTIME_ID);
 }
 
 PyDoc_STRVAR(set_child_subreaper_doc, "set_child_subreaper()\n\n"
@@ -266,6 +280,7 @@ static PyMethodDef methods[] = {
     {"set_ignored", set_ignored, METH_VARARGS, set_ignored_doc},
     {"wait_signal", wait_signal, METH_VARARGS, wait_signal_doc},
     {"monotonic", monotonic, METH_NOARGS, monotonic_doc},
+    {"cpu_time", cpu_time, METH_NOARGS, cpu_time_doc},
     {"set_child_subreaper", set_child_subreaper, METH_NOARGS, set_child_subreaper_doc},
     {"close_fds", close_fds, METH_VARARGS, close_fds_doc},
     {"signal_fd", kernel_signal_fd, METH_O, kernel_signal_fd_doc},

@@ -375,22 +375,17 @@ def _only_process_of(target: int, found: Recipients | None) -> int:
 class Delivery:
     """A signal on its way: who was reached, and by reason who was not. Who is gone is neither."""
 
-    def __init__(self, signum: int, queued: Queued | None = None) -> None:
+    def __init__(self, signum: int, found: Recipients | None = None, queued: Queued | None = None) -> None:
         """Nobody yet. What came with a queued signal is passed on where one process gets it."""
         self.signum = signum
         self.reached = Names()
         self.refused: dict[str, Names] = {}
-        self.found: Recipients | None = None
-        """Who is in which group, as far as that is known."""
+        self._found = found
         self._queued = queued
-        self._tried: set[int] = set()
 
     def to(self, targets: list[int]) -> "Delivery":
-        """Send it to each target, unless that was tried before: kill(2)."""
+        """Send it to each target: kill(2)."""
         for target in targets:
-            if target in self._tried:
-                continue
-            self._tried.add(target)
             try:
                 self._send(target)
                 self.reached.add(target)
@@ -401,7 +396,7 @@ class Delivery:
         return self
 
     def _send(self, target: int) -> None:
-        one = _only_process_of(target, self.found) if self._queued else 0
+        one = _only_process_of(target, self._found) if self._queued else 0
         if self._queued and one:
             _kernel.queue_signal(one, self.signum, *self._queued)
         else:

@@ -72,6 +72,12 @@ class Served:
 
 
 PAUSE = 4.0
-"""After a look for newcomers there is none for that many times as long as it took: so looking takes a part of the time
-that is fixed, however many children there are.
-"""
+"""After a look for newcomers there is none for that many times the processor time that it took."""
+
+
+def next_look(began: float, took: float) -> float:
+    """When to look for newcomers again, by the clock: so that looking takes a fixed part of the processor's time.
+
+    What counts is the work, which grows with the number of children, and not for how long `run` stood still meanwhile.
+    """
+    return began + took * (1 + PAUSE)

@@ -137,6 +137,7 @@ class Kernel:
                 "environment": lambda: [b"PATH=/bin"],
                 "set_mask": lambda _: 0,
                 "monotonic": lambda: 0.0,
+                "cpu_time": lambda: 0.0,
                 "getpid": lambda: OWN_PID,
                 "getpgrp": lambda: OWN_PID,
                 "getpgid": lambda pid: pid,

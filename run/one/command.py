@@ -6,7 +6,7 @@ The decisions are those of run.one.policy and run.one.job. Source: contract, "On
 import os
 
 from run import _kernel, children, descriptors, start
-from run.children import Delivery
+from run.children import Delivery, Queued
 from run.cli import Options
 from run.descriptors import STDERR, STDIN
 from run.log import Log
@@ -16,13 +16,11 @@ from run.one.job import LEND, SUSPEND, Job
 from run.one.policy import Policy
 from run.one.terminal import Terminal
 from run.recipients import Recipients, Served
-from run.signals import CHLD, CONT, FORWARDED, TERM, TSTP, XCPU, XFSZ, contains, describe, signal_set
+from run.signals import CHLD, CONT, FORWARDED, TERM, TSTP, XCPU, XFSZ, describe, signal_set
 from run.text import shown
 from run.wait_status import described, exit_code, stop_signal
 
 WAITED_FOR = FORWARDED | signal_set(CHLD, TSTP)
-
-NOT_ALWAYS_PASSED_ON = signal_set(CHLD, TSTP, CONT, XFSZ, XCPU)
 
 
 class Command(Charge):
@@ -74,7 +72,7 @@ class Command(Charge):
         """Send what is due."""
         due = self._policy.signal_due(now)
         if due is not None:
-            found = self._send(f"sending {describe(due)}", Delivery(due))
+            found = self._send(f"sending {describe(due)}", due)
             if found is not None:
                 self._served.newcomers(found, children.not_as_group())
         newcomers_get = self._policy.newcomers_due(now)
@@ -108,8 +106,7 @@ class Command(Charge):
             self._log.error(str(error))
             if lends:
                 self._terminal.take_back()
-            if self._policy.process_ended(error.code, is_main=True):
-                self._log.info("shutdown, since the command was not started")
+            self._ended(0, error.code, is_main=True)
         except OSError as error:
             raise RunError(f"cannot start {shown(self._words)}: fork: {error.strerror}") from None
         else:
@@ -164,13 +161,15 @@ class Command(Charge):
             self._main_lives = False
             if self._job.lent_to and self._job.must_be_taken_back(self._terminal.foreground(self._job.lent_to)):
                 self._terminal.take_back()
-        self._served.ended(pid)
-        self._strangers.discard(pid)
-        begins_shutdown = self._policy.process_ended(code, is_main, is_step, is_outsider)
         if self._log.shows_info:
             self._log.info(f"pid {pid}: {described(status)}")
-        if begins_shutdown:
-            self._log.info(f"shutdown, since pid {pid} has ended")
+        self._ended(pid, code, is_main, is_step, is_outsider)
+
+    def _ended(self, pid: int, code: int, is_main: bool, is_step: bool = False, is_outsider: bool = False) -> None:
+        self._served.ended(pid)
+        self._strangers.discard(pid)
+        if self._policy.process_ended(code, is_main, is_step, is_outsider):
+            self._log.info(f"shutdown, since {f'pid {pid} has ended' if pid else 'the command was not started'}")
 
     def _child_stopped(self, pid: int, signum: int, is_main: bool) -> None:
         try:
@@ -217,31 +216,23 @@ class Command(Charge):
 
     def signalled(self, signum: int, code: int, sender: int, uid: int, value: int) -> None:
         """A signal has come: for `run` itself, or to be passed on."""
-        is_usual = not contains(NOT_ALWAYS_PASSED_ON, signum) and code not in CLD_CODES
-        if not (is_usual or self._is_passed_on(signum, code, sender)):
-            return
-        delivery = Delivery(signum, (uid, sender, value) if code == SI_QUEUE else None)
-        origin = f" from pid {sender}" if code <= 0 and sender > 0 else ""
-        self._send(f"forwarding {describe(signum)}{origin}", delivery)
-
-    def _is_passed_on(self, signum: int, code: int, sender: int) -> bool:
-        """Whether a signal is to be passed on, of those that are not always; do what else follows from it."""
         by_kernel = code > 0
         if signum == TSTP:
             # Ignored, unless it is Ctrl-Z typed while the terminal is not lent: it is meant for the whole job.
             if by_kernel:
                 self._stop_typed()
-            return False
-        if signum == CONT:
-            if self._job.is_suspended:
-                self._resume()
-                return False
-            self._lend_again()
-        # A child's change, told by whatever signal: reaped in the next turn.
-        is_of_child = signum == CHLD or (by_kernel and code in CLD_CODES)
-        # The limits of `run` itself: the log may not grow, its time is over; setrlimit(2).
-        is_own_limit = (signum == XFSZ and sender == os.getpid()) or (signum == XCPU and by_kernel)
-        return not (is_of_child or is_own_limit)
+        elif signum == CONT and self._job.is_suspended:
+            self._resume()
+        elif signum == CHLD or (by_kernel and code in CLD_CODES and signum != CHLD):
+            pass  # a child's change, told by whatever signal: reaped in the next turn
+        elif (signum == XFSZ and sender == os.getpid()) or (signum == XCPU and by_kernel):
+            pass  # the limits of `run` itself: the log may not grow, its time is over; setrlimit(2)
+        else:
+            if signum == CONT:
+                self._lend_again()
+            origin = f" from pid {sender}" if not by_kernel and sender > 0 else ""
+            queued = (uid, sender, value) if code == SI_QUEUE else None
+            self._send(f"forwarding {describe(signum)}{origin}", signum, queued)
 
     def _stop_typed(self) -> None:
         """Ctrl-Z came to `run`: pass it on to the job, and stop with it."""
@@ -258,10 +249,11 @@ class Command(Charge):
             self._log.complain("cannot list the children: not enough memory")
             return None
 
-    def _send(self, why: str, delivery: Delivery) -> Recipients | None:
+    def _send(self, why: str, signum: int, queued: Queued | None = None) -> Recipients | None:
         """Send a signal to those that the contract, "Signals", names; return them where they could be listed."""
-        delivery.found = found = self._list()
-        delivery.to(children.everybody(self._main) if found is None else found.targets())
+        found = self._list()
+        targets = children.everybody(self._main) if found is None else found.targets()
+        delivery = Delivery(signum, found, queued).to(targets)
         if found is not None:
             # By setsid(2) one may have left its group before the signal came to it; none may miss that.
             delivery.to(found.missed(children.moved(found)))
@@ -270,6 +262,7 @@ class Command(Charge):
 
     def _serve_newcomers(self, signum: int, now: float) -> None:
         """Send the signal of -s to who was re-parented to `run` after it was sent."""
+        before = _kernel.cpu_time()
         found = self._list()
         if found is None:
             self._policy.could_not_look(now)
@@ -277,7 +270,7 @@ class Command(Charge):
         for group in children.gone(self._served.groups - set(found.members.values())):
             self._served.group_ended(group)
         new = self._served.newcomers(found, children.not_as_group())
-        self._policy.looked(now, _kernel.monotonic())
+        self._policy.looked(now, _kernel.cpu_time() - before)
         delivery = Delivery(signum).to(new.targets())
         delivery.to(new.missed(children.moved(new)))
         self._tell(f"sending {describe(signum)} to", delivery)

@@ -1,6 +1,6 @@
 """Decided: what follows from what has happened to one command. Plain Python over plain values, no system call."""
 
-from run.recipients import PAUSE
+from run.recipients import next_look
 from run.signals import KILL
 
 RETRY = 0.05
@@ -79,9 +79,9 @@ class Policy:
         self._look_at = None
         return self._stop_with
 
-    def looked(self, began: float, ended: float) -> None:
-        """Take note of how long it took to look: the next look comes not before that has paid off."""
-        self._next_look = ended + (ended - began) * PAUSE
+    def looked(self, now: float, took: float) -> None:
+        """Take note of how much processor time it took to look: the next look comes not before that has paid off."""
+        self._next_look = next_look(now, took)
 
     def could_not_look(self, now: float) -> None:
         """Take note that looking has failed: it is tried again."""

@@ -7,7 +7,7 @@ and then asks. Source: contract, "A service's life" and "Exit code".
 from collections import deque
 from typing import NamedTuple
 
-from run.recipients import PAUSE
+from run.recipients import next_look
 from run.services import order
 from run.services.life import (
     CANNOT_START,
@@ -203,9 +203,9 @@ class Manager:
         """A process that belongs to no service was reaped: it may have left others behind."""
         self._rest_to_look_at = True
 
-    def rest_told(self, began: float, ended: float) -> None:
-        """What belongs to no service was looked at, from then to then: the next look waits until that has paid off."""
-        self._next_look = ended + (ended - began) * PAUSE
+    def rest_told(self, now: float, took: float) -> None:
+        """What belongs to no service was looked at, in this much processor time: the next look waits until it paid off."""
+        self._next_look = next_look(now, took)
 
     def stop_all(self, why: str, now: float) -> None:
         """All is to be stopped, in reverse order of dependencies, within the common grace."""

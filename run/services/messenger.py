@@ -53,6 +53,7 @@ class Messenger:
 
     def stop_rest(self, signum: int, now: float) -> None:
         """Send a signal to what belongs to no service: each time to those who have not got it; KILL to all."""
+        before = _kernel.cpu_time()
         try:
             found = children.find_recipients()
         except MemoryError:
@@ -66,7 +67,7 @@ class Messenger:
         whom = found if signum == KILL else self._served.newcomers(found, children.not_as_group())
         delivery = Delivery(signum).to(whom.targets())
         delivery.to(whom.missed(children.moved(whom)))
-        self._manager.rest_told(now, _kernel.monotonic())
+        self._manager.rest_told(now, _kernel.cpu_time() - before)
         self._tell(f"sending {describe(signum)} to {delivery.reached}", delivery)
 
     def ended(self, pid: int) -> None:

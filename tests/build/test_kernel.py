@@ -275,6 +275,12 @@ def test_monotonic_is_the_clock_of_that_name(extension: Extension) -> None:
     assert extension.value(code) is True
 
 
+def test_cpu_time_counts_what_this_process_has_taken(extension: Extension) -> None:
+    code = "clock = lambda: time.clock_gettime(time.CLOCK_PROCESS_CPUTIME_ID); time.sleep(0.5); "
+    code += "times = clock(), _kernel.cpu_time(), clock(); print(list(times) == sorted(times) and times[2] < 0.4)"
+    assert extension.value(code) is True
+
+
 # --- set_child_subreaper
 
 

@@ -264,7 +264,8 @@ def all_of_them():
     _kernel.set_mask((1 << 64) - 1)
     _kernel.queue_signal(os.getpid(), 40, 1, 2, 3)
     _kernel.wait_signal(1 << 39, 0)
-    _kernel.started_with(), _kernel.environment(), _kernel.monotonic(), _kernel.set_child_subreaper()
+    _kernel.started_with(), _kernel.environment(), _kernel.monotonic(), _kernel.cpu_time()
+    _kernel.set_child_subreaper()
 _kernel.set_mask((1 << 64) - 1)
 for _ in range(10):
     all_of_them()

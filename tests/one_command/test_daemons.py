@@ -3,10 +3,12 @@
 import os
 import re
 import signal
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from faults import LISTS, STRACE
 from harness import Started, Starter, wait_until
 
 STEPS = """
@@ -168,6 +170,22 @@ def test_who_is_left_behind_by_a_supervisor_gets_the_signal_once(start: Starter,
     assert started.wait() == 5
     found = re.findall(r"(\d+) got (\d+)", started.out())
     assert len(found) == len({pid for pid, _ in found}) == count * (depth + 1)
+
+
+def test_a_look_that_was_held_up_keeps_nobody_waiting_who_is_left_behind_next(start: Starter, tmp_path: Path) -> None:
+    """What counts for the pause after a look is the work, not for how long `run` stood still, as by docker pause."""
+    trace = tmp_path / "trace"
+    second = ("-e", "inject=open,openat:delay_exit=4s:when=2")
+    prefix = (STRACE, "-DDD", "-qq", "-o", str(trace), "-P", LISTS["children"], "-e", "trace=open,openat", *second)
+    words = 'python3 -S -c "$0" 1 3 & read line; exit 3'
+    started = start("-s", "TERM", "sh", "-c", words, LEAVER, stdin=-1, prefix=prefix)
+    started.wait_out("supervising")
+    began = time.monotonic()
+    started.close_stdin()
+    assert started.wait() == 5
+    assert time.monotonic() - began < 12
+    assert trace.read_text().count("(DELAYED)") == 1
+    assert len(re.findall(r"\d+ got 15", started.out())) == 4
 
 
 def test_runsvdir_and_its_services_end_by_TERM_without_t(start: Starter, tmp_path: Path) -> None:

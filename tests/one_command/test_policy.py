@@ -161,7 +161,7 @@ def test_newcomers_are_looked_for_after_each_end_and_not_before_the_last_look_ha
     assert policy.timeout(0.0) is None
     policy.process_ended(0, is_main=False)
     assert policy.newcomers_due(1.0) == TERM
-    policy.looked(1.0, 1.1)
+    policy.looked(1.0, took=0.1)
     policy.process_ended(0, is_main=False)
     wait = policy.timeout(1.1)
     assert wait is not None and 0.1 < wait < 1.0

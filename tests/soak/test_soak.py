@@ -72,7 +72,7 @@ DEFECTS = {
     ),
     "a signal is sent twice": (
         "def repeat(self, targets):\n"
-        "    if self.signum > 33 and every(99): send(self, targets)._tried.clear()\n"
+        "    if self.signum > 33 and every(99): send(self, targets)\n"
         "    return send(self, targets)\n"
         "children.Delivery.to = repeat",
         "received other signals than were sent",
