@@ -5,8 +5,10 @@ Either way the root folder holds nothing but a few files of this machine, each u
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,7 +139,10 @@ class Namespaces:
         os.kill(children(client.pid)[0], signum)
 
     def end(self, name: str, client: subprocess.Popen[bytes]) -> None:
-        """Kill whatever is left."""
+        """Kill whatever is left: PID 1 itself, too, as who changes its user has no parent-death signal any more."""
+        for pid in children(client.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         client.kill()
 
     def remove(self) -> None:

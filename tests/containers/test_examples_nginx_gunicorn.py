@@ -2,7 +2,7 @@
 
 import pytest
 from engine import Container, Containers, Images
-from examples import build, execute, inside, plan, story, wait_healthy
+from examples import build, execute, plan, story, users, wait_healthy
 from killing import Killer, Writer, check_lives, check_nobody_else, lines_of, wait_well
 
 GET = (
@@ -77,10 +77,7 @@ def test_they_start_and_stop_in_order(containers: Containers, example: str) -> N
 def test_each_runs_as_its_user_and_shares_a_socket_alone(containers: Containers, example: str) -> None:
     container = containers(example)
     wait_well(container)
-    processes = inside(container)
-    users = execute(container, "stat", "--format", "%U", *(f"/proc/{process.pid}" for process in processes)).split()
-    found = {(process.name, user) for process, user in zip(processes, users, strict=True)}
-    assert found == {("run", "root"), ("gunicorn", "app"), ("nginx", "www-data")}
+    assert users(container) == {("run", "root"), ("gunicorn", "app"), ("nginx", "www-data")}
     files = ("/run/app/http.sock", "/run/app", "/var/lib/app/orders.db")
     modes = execute(container, "stat", "--format", "%U:%G %a", *files)
     assert modes.splitlines() == ["app:www-data 770", "app:www-data 2750", "app:app 644"]

@@ -11,11 +11,11 @@ from examples import (
     build,
     execute,
     fetch_pages,
-    inside,
     load_image,
     plan,
     run_log,
     steps,
+    users,
     wait_for,
     wait_healthy,
     wait_ready,
@@ -142,10 +142,7 @@ def test_nginx_is_started_once_redis_has_said_that_it_is_ready(containers: Conta
 def test_each_runs_as_its_user(containers: Containers, example: str) -> None:
     container = containers(example)
     wait_for_both(container)
-    processes = inside(container)
-    users = execute(container, "stat", "--format", "%U", *(f"/proc/{process.pid}" for process in processes)).split()
-    found = {(process.name, user) for process, user in zip(processes, users, strict=True)}
-    assert found == {("run", "root"), ("redis-server", "redis"), ("nginx", "www-data")}
+    assert users(container) == {("run", "root"), ("redis-server", "redis"), ("nginx", "www-data")}
     assert container.stop() == 0
 
 

@@ -5,9 +5,7 @@ from pathlib import Path
 import pytest
 from controlling import DONE, IN_AN_HOUR, OTHER, Box, Boxes, check, probed, until
 from harness import wait_until
-from serving import FOREVER, Journal, wait_pid
-
-PID_1 = pytest.mark.parametrize("pid_1", [False, True], ids=["subreaper", "pid-1"])
+from serving import FOREVER, PID_1, Journal, wait_pid
 
 NEVER = check({"test": ["false"]})
 

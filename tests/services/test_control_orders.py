@@ -7,10 +7,7 @@ from pathlib import Path
 import pytest
 from controlling import DONE, OTHER, Boxes, check, received, refused, until
 from harness import Starter, alive, wait_until
-from serving import FOREVER, Journal, log_lines, pids, wait_pid
-
-PID_1 = pytest.mark.parametrize("pid_1", [False, True], ids=["subreaper", "pid-1"])
-
+from serving import FOREVER, PID_1, Journal, log_lines, pids, wait_pid
 
 # -- Restart -----------------------------------------------------------------------------------------------------------
 

@@ -2,9 +2,7 @@
 
 import pytest
 from controlling import DONE, OTHER, Boxes, refused
-from serving import FOREVER, Journal, log_lines, wait_pid
-
-PID_1 = pytest.mark.parametrize("pid_1", [False, True], ids=["subreaper", "pid-1"])
+from serving import FOREVER, PID_1, Journal, log_lines, wait_pid
 
 LOOP = "while :; do sleep 0.01; done"
 

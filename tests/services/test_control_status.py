@@ -10,13 +10,11 @@ from typing import Any
 import pytest
 from controlling import DONE, IN_AN_HOUR, OTHER, Box, Boxes, check, probed
 from harness import DEADLINE, wait_until
-from serving import FOREVER, Journal, Line, wait_pid
+from serving import FOREVER, PID_1, Journal, Line, wait_pid
 
 from run.services import status
 from run.services.life import Life
 from run.services.plan import Service
-
-PID_1 = pytest.mark.parametrize("pid_1", [False, True], ids=["subreaper", "pid-1"])
 
 NEVER = check({"test": ["false"]})
 """The healthcheck of a service that is never ready."""

@@ -5,10 +5,7 @@ from pathlib import Path
 
 import pytest
 from controlling import DONE, IN_AN_HOUR, OTHER, Boxes, check, refused, until
-from serving import FOREVER, Journal, events, pids, wait_pid
-
-PID_1 = pytest.mark.parametrize("pid_1", [False, True], ids=["subreaper", "pid-1"])
-
+from serving import FOREVER, PID_1, Journal, events, pids, wait_pid
 
 # -- Stop --------------------------------------------------------------------------------------------------------------
 

@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 from controlling import OTHER, Box, Boxes, check
 from harness import Started, alive, children, state, wait_until
-from serving import FOREVER, PYTHON, Journal, Server, descendants, events, pids, seen_from_here, wait_pid
-
-PID_1 = pytest.mark.parametrize("pid_1", [False, True], ids=["subreaper", "pid-1"])
+from serving import FOREVER, PID_1, PYTHON, Journal, Server, descendants, events, pids, seen_from_here, wait_pid
 
 ONCE = {"start_interval": 3600, "interval": 3600, "start_period": 7200}
 """Times of a healthcheck of which there is but one probe while a test looks on."""

@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 from controlling import OTHER, Boxes, check, steadily
 from harness import wait_until
-from serving import FOREVER, PYTHON, Journal, Server, events, log_lines, wait_pid
-
-PID_1 = pytest.mark.parametrize("pid_1", [False, True], ids=["subreaper", "pid-1"])
+from serving import FOREVER, PID_1, PYTHON, Journal, Server, events, log_lines, wait_pid
 
 NOTIFY = {"notify": True}
 

@@ -6,9 +6,7 @@ from pathlib import Path
 import pytest
 from controlling import OTHER, Boxes, check, probed, steadily, until
 from harness import wait_until
-from serving import FOREVER, PYTHON, Journal, Line, Server, events, log_lines, pids, wait_pid
-
-PID_1 = pytest.mark.parametrize("pid_1", [False, True], ids=["subreaper", "pid-1"])
+from serving import FOREVER, PID_1, PYTHON, Journal, Line, Server, events, log_lines, pids, wait_pid
 
 CLOCK = "read clock _ </proc/uptime"
 """What gives a shell the seconds of a steady clock."""

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 from harness import Starter, alive
-from serving import Journal, Server, events, log_lines, wait_pid
+from serving import PID_1, Journal, Server, events, log_lines, wait_pid
 
-PID_1 = pytest.mark.parametrize("pid_1", [False, True], ids=["subreaper", "pid-1"])
 ONE_ERROR = re.compile(r"run: \[error\] [^\n]+\n")
 
 

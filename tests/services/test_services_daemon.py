@@ -10,12 +10,7 @@ import pytest
 from daemonizing import daemon, keeper, wait_settled
 from harness import AS_PID_1, children, state, wait_until
 from identity import WHO, identified
-from serving import FOREVER, Journal, Keys, Server, events, pids, wait_pid
-
-PID_1 = pytest.mark.parametrize("pid_1", [False, True], ids=["subreaper", "pid-1"])
-HOUR = "-t3600"
-FAST = {"restart_delay": 0.01, "restart_max_delay": 0.01}
-
+from serving import FAST, FOREVER, HOUR, PID_1, Journal, Keys, Server, events, pids, wait_pid
 
 # -- Ready -------------------------------------------------------------------------------------------------------------
 

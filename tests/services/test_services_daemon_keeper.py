@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 from daemonizing import daemon, keeper, wait_settled
 from harness import alive, state, wait_until
-from serving import AWAKE, Journal, Server, descendants, log_lines, wait_pid
+from serving import AWAKE, PID_1, Journal, Server, descendants, log_lines, wait_pid
 
 BOTH = [signal.SIGKILL, signal.SIGSEGV]
-PID_1 = pytest.mark.parametrize("pid_1", [False, True], ids=["subreaper", "pid-1"])
 
 
 def deaf(journal: Journal) -> str:

@@ -2,13 +2,9 @@
 
 import signal
 
-import pytest
 from daemonizing import background, daemon, keeper, wait_settled
 from harness import alive, wait_until
-from serving import AWAKE, FOREVER, Journal, Server
-
-PID_1 = pytest.mark.parametrize("pid_1", [False, True], ids=["subreaper", "pid-1"])
-HOUR = "-t3600"
+from serving import AWAKE, FOREVER, HOUR, PID_1, Journal, Server
 
 
 @PID_1

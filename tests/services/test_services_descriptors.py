@@ -7,7 +7,7 @@ from itertools import count
 
 import pytest
 from harness import Started, children, wait_until
-from serving import Journal, Keys, Server, Services
+from serving import FAST, Journal, Keys, Server, Services
 
 ONE_ERROR = re.compile(r"run: \[error\] cannot open what [^\n]+: Too many open files\n")
 
@@ -20,8 +20,6 @@ def with_limit(serve: Server, services: Services, limit: int) -> Started:
         services, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)), close_fds=True
     )
 
-
-FAST = {"restart_delay": 0.01, "restart_max_delay": 0.01}
 
 KINDS: dict[str, Keys] = {
     "oneshot": {"oneshot": True},

@@ -7,12 +7,7 @@ from pathlib import Path
 
 import pytest
 from harness import Starter, alive, children, state, wait_until
-from serving import AWAKE, FOREVER, Journal, Server, events, log_lines, send_until, wait_pid
-
-PID_1 = pytest.mark.parametrize("pid_1", [False, True], ids=["subreaper", "pid-1"])
-
-FAST = {"restart_delay": 0.01, "restart_max_delay": 0.01}
-
+from serving import AWAKE, FAST, FOREVER, PID_1, Journal, Server, events, log_lines, send_until, wait_pid
 
 # -- When a life is over -----------------------------------------------------------------------------------------------
 

@@ -5,9 +5,7 @@ import signal
 
 import pytest
 from harness import Starter, wait_until
-from serving import AWAKE, FOREVER, Journal, Keys, Server, events, wait_pid
-
-PID_1 = pytest.mark.parametrize("pid_1", [False, True], ids=["subreaper", "pid-1"])
+from serving import AWAKE, FOREVER, PID_1, Journal, Keys, Server, events, wait_pid
 
 
 @PID_1

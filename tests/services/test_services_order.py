@@ -6,9 +6,7 @@ from pathlib import Path
 
 import pytest
 from harness import wait_until
-from serving import FOREVER, Journal, Keys, Server, events, log_lines, pids, wait_pid
-
-PID_1 = pytest.mark.parametrize("pid_1", [False, True], ids=["subreaper", "pid-1"])
+from serving import FOREVER, PID_1, Journal, Keys, Server, events, log_lines, pids, wait_pid
 
 
 @pytest.fixture

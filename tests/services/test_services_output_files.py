@@ -14,7 +14,7 @@ from bad_stderr import BAD, Kind
 from harness import Starter, wait_until
 from identity import as_user, without
 from readers import KINDS, Ends, appended, file, pipe, reader, stream, tcp, terminal
-from serving import FOREVER, Journal, Server, Services
+from serving import FOREVER, NO_PROC, Journal, Server, Services
 
 Made = Callable[[Path], Ends]
 
@@ -131,9 +131,6 @@ def test_as_another_user_on_a_terminal_of_roots(copied: Starter, public: Path) -
         both.end()
         assert_whole(both.lines, "")
         assert_whole(both.lines, "err ")
-
-
-NO_PROC = ("unshare", "--mount", "sh", "-ec", 'mount -t tmpfs none /proc; exec "$@"', "sh")
 
 
 @EACH

@@ -9,9 +9,7 @@ from itertools import pairwise
 import pytest
 from faults import ALWAYS, FORK, ONCE, Trace
 from harness import wait_until
-from serving import FOREVER, Journal, Keys, Server, events, log_lines, pids, wait_pid
-
-PID_1 = pytest.mark.parametrize("pid_1", [False, True], ids=["subreaper", "pid-1"])
+from serving import FOREVER, PID_1, Journal, Keys, Server, events, log_lines, pids, wait_pid
 
 FAST = {"restart_delay": 0.01, "restart_max_delay": 0.02}
 

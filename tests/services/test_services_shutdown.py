@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pytest
 from harness import DEADLINE, Starter, children, state, wait_until
-from serving import AWAKE, FOREVER, Journal, Server, events, log_lines, pids, wait_pid
+from serving import AWAKE, FOREVER, PID_1, Journal, Server, events, log_lines, pids, wait_pid
 from terminal_session import INTERRUPT, QUIT, SUSPEND, descendant, session
-
-PID_1 = pytest.mark.parametrize("pid_1", [False, True], ids=["subreaper", "pid-1"])
 
 
 @PID_1

@@ -10,11 +10,9 @@ from pathlib import Path
 
 import pytest
 from harness import Started, alive, children, signal_numbers, signals, wait_until
-from serving import FOREVER, Journal, Server, log_lines, wait_pid
+from serving import FOREVER, NO_PROC, PID_1, Journal, Server, log_lines, wait_pid
 from signal_notes import FORWARDED
 from terminal_session import session
-
-PID_1 = pytest.mark.parametrize("pid_1", [False, True], ids=["subreaper", "pid-1"])
 
 STOPPING = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 PASSED_ON = [signum for signum in FORWARDED if signum not in STOPPING]
@@ -181,9 +179,6 @@ def test_each_life_gets_those_of_its_own_time(serve: Server, catcher: str) -> No
     wait_got(started, "a", signal.SIGHUP, signal.SIGUSR1)
     started.send(signal.SIGTERM)
     assert started.wait() == 0
-
-
-NO_PROC = ("unshare", "--mount", "sh", "-ec", 'mount -t tmpfs none /proc; exec "$@"', "sh")
 
 
 @pytest.mark.parametrize("prefix", [NO_PROC, (*NO_PROC, "unshare", "--pid", "--fork", "--kill-child=KILL")])

@@ -6,11 +6,8 @@ import time
 
 import pytest
 from harness import children, wait_until
-from serving import AWAKE, FOREVER, Journal, Server, events, log_lines, pids, wait_pid
+from serving import AWAKE, FOREVER, HOUR, PID_1, Journal, Server, events, log_lines, pids, wait_pid
 
-PID_1 = pytest.mark.parametrize("pid_1", [False, True], ids=["subreaper", "pid-1"])
-
-HOUR = "-t3600"
 """A grace that is a failure to wait for."""
 
 

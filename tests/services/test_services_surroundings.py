@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 from probe import Probe, Report, set_blocked
 from scratch import Scratch
-from serving import FOREVER, Keys, Line, Server, environment_without, wait_pid
+from serving import FOREVER, PID_1, Keys, Line, Server, environment_without, wait_pid
 from terminal_session import session
 
-PID_1 = pytest.mark.parametrize("pid_1", [False, True], ids=["subreaper", "pid-1"])
 NULL = f"{os.stat('/dev/null').st_dev:x}:{os.stat('/dev/null').st_ino:x} "
 
 ONE_ERROR = re.compile(r"run: \[error\] [^\n]+\n")

@@ -12,11 +12,9 @@ import pytest
 from harness import WITHOUT_PROC, Started, Starter
 from identity import OTHER, WHO, as_user, etc, expected, identified, in_user_namespace, without
 from known_users import ALONE, ALPINE_KNOWN, EMPTY_PART, KNOWN, UNKNOWN
-from serving import FOREVER, Journal, Keys, Server, events
+from serving import FOREVER, PID_1, Journal, Keys, Server, events
 
 from run.services.users import User
-
-PID_1 = pytest.mark.parametrize("pid_1", [False, True], ids=["subreaper", "pid-1"])
 
 NOBODY = "65534:65534"
 UNSHARED = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child=KILL")

@@ -3,9 +3,7 @@
 import pytest
 from controlling import OTHER, Boxes, check, probed, steadily
 from harness import wait_until
-from serving import FOREVER, Journal, Server, events, log_lines, pids, wait_pid
-
-PID_1 = pytest.mark.parametrize("pid_1", [False, True], ids=["subreaper", "pid-1"])
+from serving import FOREVER, PID_1, Journal, Server, events, log_lines, pids, wait_pid
 
 RESTARTS = {"on_unhealthy": "restart", "restart_delay": 0.01, "restart_max_delay": 0.01}
 

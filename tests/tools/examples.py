@@ -136,6 +136,13 @@ def inside(container: Container) -> list[Inside]:
     return [process for process in found if process.parent != 0 or process.pid == 1]
 
 
+def users(container: Container) -> set[tuple[str, str]]:
+    """The names of all processes of the container, each with its user."""
+    processes = inside(container)
+    found = execute(container, "stat", "--format", "%U", *(f"/proc/{process.pid}" for process in processes)).split()
+    return {(process.name, user) for process, user in zip(processes, found, strict=True)}
+
+
 def first(container: Container, name: str) -> Inside:
     """The process of this name that was there first, such as nginx's master."""
     return min(process for process in inside(container) if process.name == name)

@@ -21,6 +21,18 @@ Services = Mapping[str, Any]
 FOREVER = "exec sleep 1000"
 """What a service does that is not to end by itself."""
 
+PID_1 = pytest.mark.parametrize("pid_1", [False, True], ids=["subreaper", "pid-1"])
+"""Both ways to be the reaper: `Server` starts `run` so."""
+
+FAST = {"restart_delay": 0.01, "restart_max_delay": 0.01}
+"""Keys of a service that is started again nearly at once."""
+
+HOUR = "-t3600"
+"""An option: the grace is never over."""
+
+NO_PROC = ("unshare", "--mount", "sh", "-ec", 'mount -t tmpfs none /proc; exec "$@"', "sh")
+"""What starts a `run` that finds nothing under /proc."""
+
 AWAKE = "while :; do sleep 0.05; done"
 """The same for a shell that is to run its traps, and whose children are never in the way of its group's end."""
 
