@@ -204,7 +204,7 @@ class Manager:
         self._rest_to_look_at = True
 
     def rest_told(self, now: float, took: float) -> None:
-        """What belongs to no service was looked at, in this much processor time: the next look waits until it paid off."""
+        """What belongs to no service was looked at: the next look waits until this much processor time has paid off."""
         self._next_look = next_look(now, took)
 
     def stop_all(self, why: str, now: float) -> None:
