@@ -16,32 +16,42 @@ SHOWN = 20
 """How many of those that were sent a signal are named in the log."""
 
 
-class _Proc:
-    """What is known of /proc."""
+class _List:
+    """The list of our children in /proc, as a file that stays open once it was found to be ours."""
 
     def __init__(self) -> None:
-        self.was_ours = False
+        self.fd = -1
 
-    def is_ours(self) -> bool:
-        """Whether /proc shows the pid namespace that `run` is in: then NSpid of proc(5) has one number, our own.
+    def open(self) -> None:
+        """Open it, unless it is. Whatever is mounted at /proc later, it is ours. Raises OSError."""
+        if self.fd < 0:
+            self.fd = os.open("/proc/thread-self/children", os.O_RDONLY | os.O_CLOEXEC)
 
-        After unshare(2) of a pid namespace the old /proc stays mounted, with numbers that mean other processes here.
-        Where it was ours, a look at our own number is enough to see that it is no other one now. Raises OSError.
-        """
-        own = os.getpid()
-        if self.was_ours or not (numbers := _nspid()):
-            self.was_ours = os.readlink("/proc/self") == str(own)
-        else:
-            self.was_ours = numbers == [b"%d" % own]
-        return self.was_ours
+    def close(self) -> None:
+        """Close it, if it is open."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
 
 
-_proc = _Proc()
+_list = _List()
 
 
 def begin() -> None:
     """Know nothing yet: at the start of a process."""
-    _proc.was_ours = False
+    _list.close()
+
+
+def _proc_is_ours() -> bool:
+    """Whether /proc shows the pid namespace that `run` is in: then NSpid of proc(5) has one number, our own.
+
+    After unshare(2) of a pid namespace the old /proc stays mounted, with numbers that mean other processes here. Raises
+    OSError.
+    """
+    own = os.getpid()
+    if numbers := _nspid():
+        return numbers == [b"%d" % own]
+    return os.readlink("/proc/self") == str(own)
 
 
 def _nspid() -> list[bytes]:
@@ -102,16 +112,23 @@ def _read_children(found: Recipients) -> None:
     Source: /proc/pid/task/tid/children of proc(5). It may miss some while others go away, but only `run` itself, by
     reaping, makes a child of its own go away.
     """
-    for pid in proc.numbers("/proc/thread-self/children"):
+    _list.open()
+    for pid in proc.numbers(_list.fd):
         _add(found, pid)
 
 
 def of(pid: int) -> list[int]:
     """The children of another process, which has one thread, as far as /proc tells."""
     try:
-        return proc.numbers(f"/proc/{pid}/task/{pid}/children")
+        fd = os.open(f"/proc/{pid}/task/{pid}/children", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return []
+    try:
+        return proc.numbers(fd)
+    except OSError:
+        return []
+    finally:
+        os.close(fd)
 
 
 def not_as_group() -> set[int]:
@@ -122,7 +139,7 @@ def not_as_group() -> set[int]:
 def find_recipients() -> Recipients | None:
     """Who gets a signal, or None where /proc does not tell. Raises MemoryError."""
     try:
-        if not _proc.is_ours():
+        if _list.fd < 0 and not _proc_is_ours():
             return None
         # The own group must not get it as a whole; 0 is how getpgid(2) shows a group of an outer pid namespace.
         found = Recipients(not_as_group())
@@ -132,6 +149,7 @@ def find_recipients() -> Recipients | None:
             _scan_for_children(found)
         return found
     except OSError:
+        _list.close()
         return None
 
 
@@ -262,7 +280,7 @@ def is_in_own_namespace(pid: int) -> bool:
     if not pid:
         return False
     try:
-        if not _proc.is_ours():
+        if not _proc_is_ours():
             return True  # nobody can tell; pid is not 0: it is in this one, or in one below
         _, found, rest = proc.read(f"/proc/{pid}/status").partition(b"\nNSpid:")
     except OSError:
@@ -332,25 +350,29 @@ class Names:
 
     def __init__(self) -> None:
         """Nobody yet."""
-        self._names: list[str] = []
+        self._targets: list[int] = []
         self._more = 0
 
     def add(self, target: int) -> None:
         """Add a target of kill(2)."""
-        if len(self._names) == SHOWN:
-            self._more += 1
-        elif target == EVERY_PROCESS:
-            self._names.append("all processes")
+        if len(self._targets) < SHOWN:
+            self._targets.append(target)
         else:
-            self._names.append(f"group {-target}" if target < 0 else f"pid {target}")
+            self._more += 1
 
     def __bool__(self) -> bool:
         """Whether there is anybody."""
-        return bool(self._names)
+        return bool(self._targets)
 
     def __str__(self) -> str:
         """For the log."""
-        return ", ".join(self._names) + (f" and {self._more} more" if self._more else "")
+        return ", ".join(map(_name, self._targets)) + (f" and {self._more} more" if self._more else "")
+
+
+def _name(target: int) -> str:
+    if target == EVERY_PROCESS:
+        return "all processes"
+    return f"group {-target}" if target < 0 else f"pid {target}"
 
 
 Queued = tuple[int, int, int]
@@ -387,7 +409,10 @@ class Delivery:
         """Send it to each target: kill(2)."""
         for target in targets:
             try:
-                self._send(target)
+                if self._queued:
+                    self._queue(target, self._queued)
+                else:
+                    os.kill(target, self.signum)
                 self.reached.add(target)
             except ProcessLookupError:
                 pass
@@ -395,10 +420,17 @@ class Delivery:
                 self.refused.setdefault(str(error.strerror), Names()).add(target)
         return self
 
-    def _send(self, target: int) -> None:
-        one = _only_process_of(target, self._found) if self._queued else 0
-        if self._queued and one:
-            _kernel.queue_signal(one, self.signum, *self._queued)
+    def to_all(self, found: Recipients) -> "Delivery":
+        """Send it to all of them. By setsid(2) one may have left its group before it came; none may miss it."""
+        self.to(found.targets())
+        if left := moved(found):
+            self.to(found.missed(left))
+        return self
+
+    def _queue(self, target: int, queued: Queued) -> None:
+        one = _only_process_of(target, self._found)
+        if one:
+            _kernel.queue_signal(one, self.signum, *queued)
         else:
             os.kill(target, self.signum)
 

@@ -19,18 +19,15 @@ def read(path: str) -> bytes:
         os.close(fd)
 
 
-def numbers(path: str) -> list[int]:
-    """The numbers in a file under /proc, however many. Raises OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        numbers: list[int] = []
-        begun = b""  # a number that goes on in what is read next
-        while count := os.readv(fd, [_buffer]):
-            *whole, begun = (begun + bytes(_view[:count])).split(b" ")
-            numbers += map(int, whole)
-        return [*numbers, int(begun)] if begun else numbers
-    finally:
-        os.close(fd)
+def numbers(fd: int) -> list[int]:
+    """The numbers in an open file under /proc by now, however many. Raises OSError."""
+    numbers: list[int] = []
+    begun = b""  # a number that goes on in what is read next
+    os.lseek(fd, 0, os.SEEK_SET)
+    while count := os.readv(fd, [_buffer]):
+        *whole, begun = (begun + bytes(_view[:count])).split(b" ")
+        numbers += map(int, whole)
+    return [*numbers, int(begun)] if begun else numbers
 
 
 def stat(pid: int) -> list[bytes]:

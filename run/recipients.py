@@ -8,7 +8,7 @@ class Recipients:
         """Take the process groups whose members get it alone."""
         self.members: dict[int, int] = {}
         """Of each process that gets it by its group: which that is."""
-        self._groups: dict[int, None] = {}
+        self._groups: dict[int, None] = {}  # as targets of kill(2), negative
         self._alone: list[int] = []
         self._not_as_group = not_as_group
 
@@ -18,7 +18,7 @@ class Recipients:
             self._alone.append(pid)
         else:
             self.members[pid] = group
-            self._groups[group] = None
+            self._groups[-group] = None
 
     def pids(self) -> set[int]:
         """All of them."""
@@ -26,7 +26,7 @@ class Recipients:
 
     def targets(self) -> list[int]:
         """For kill(2): -group or pid."""
-        return [*(-group for group in self._groups), *self._alone]
+        return [*self._groups, *self._alone]
 
     def missed(self, moved: dict[int, int]) -> list[int]:
         """More targets, for the sake of members that are in another group by now: which that is of each.
@@ -34,7 +34,7 @@ class Recipients:
         What was sent to the group that they left may have come too late for them. The group that they are in now gets
         it, or they alone if that has got it already.
         """
-        others = Recipients(self._not_as_group | self._groups.keys())
+        others = Recipients(self._not_as_group | {-group for group in self._groups})
         for pid, group in moved.items():
             others.add(pid, group)
         return others.targets()

@@ -14,7 +14,7 @@ from stat import S_IFIFO
 from typing import Any
 
 from run import __main__ as program
-from run import _kernel
+from run import _kernel, children
 from run.cli import UsageError
 from run.signals import CHLD, INT, TERM
 
@@ -88,13 +88,17 @@ class Kernel:
     def open(self, path: str | bytes, flags: int) -> int:
         """A file of /proc, or the log's."""
         name = os.fsdecode(path).rpartition("/")[2]
-        children = b"".join(b"%d " % pid for pid in self._alive + self._ended)
         status = b"Name:\trun\nNSpid:\t%d\n" % OWN_PID
         stat = b"%d (run) S 1 1" % OWN_PID
         ids = dict.fromkeys(("uid_map", "gid_map"), b"         0          0 4294967295\n")
         fd = 3 + len(self._files)
-        self._files[fd] = [{"children": children, "status": status, "stat": stat, **ids}.get(name, b""), b""]
+        self._files[fd] = [{"status": status, "stat": stat, **ids}.get(name, b""), b""]
         return fd
+
+    def lseek(self, fd: int, offset: int, whence: int) -> int:
+        """What is read next is the list of children by now."""
+        self._files[fd] = [b"".join(b"%d " % pid for pid in self._alive + self._ended), b""]
+        return offset
 
     def readv(self, fd: int, buffers: list[bytearray]) -> int:
         """Read one, in one part."""
@@ -147,7 +151,18 @@ class Kernel:
         )
 
 
-OWN_FUNCTIONS = ("spawn", "wait_signal", "waitid", "waitpid", "open", "readv", "write", "readlink", "tcgetpgrp")
+OWN_FUNCTIONS = (
+    "spawn",
+    "wait_signal",
+    "waitid",
+    "waitpid",
+    "open",
+    "lseek",
+    "readv",
+    "write",
+    "readlink",
+    "tcgetpgrp",
+)
 
 
 @contextmanager
@@ -172,6 +187,7 @@ def live(kernel: type[Kernel], lives: Lives) -> None:
         played = kernel(events)
         with playing(played):
             program.run(list(words))
+            children.begin()  # what it keeps open is not there in a process to come
         played.end()
 
 

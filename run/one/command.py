@@ -22,6 +22,9 @@ from run.wait_status import described, exit_code, stop_signal
 
 WAITED_FOR = FORWARDED | signal_set(CHLD, TSTP)
 
+SPECIAL = frozenset((CHLD, TSTP, CONT, XFSZ, XCPU))
+"""Signals that are not passed on, or not always, or not only that."""
+
 
 class Command(Charge):
     """One command, and all that descends from it: a charge of the loop."""
@@ -72,7 +75,7 @@ class Command(Charge):
         """Send what is due."""
         due = self._policy.signal_due(now)
         if due is not None:
-            found = self._send(f"sending {describe(due)}", due)
+            found = self._send("sending", due)
             if found is not None:
                 self._served.newcomers(found, children.not_as_group())
         newcomers_get = self._policy.newcomers_due(now)
@@ -212,27 +215,36 @@ class Command(Charge):
                 self._job.lent(group)
 
     def _continue(self, groups: set[int]) -> None:
-        self._tell("continuing", Delivery(CONT).to([-group for group in groups]))
+        delivery = Delivery(CONT).to([-group for group in groups])
+        if delivery.reached:
+            self._log.info(f"continuing {delivery.reached}")
+        self._warn(delivery)
 
     def signalled(self, signum: int, code: int, sender: int, uid: int, value: int) -> None:
         """A signal has come: for `run` itself, or to be passed on."""
+        if (code > 0 or signum in SPECIAL) and not self._is_passed_on(signum, code, sender):
+            return
+        queued = (uid, sender, value) if code == SI_QUEUE else None
+        self._send("forwarding", signum, 0 if code > 0 else sender, queued)
+
+    def _is_passed_on(self, signum: int, code: int, sender: int) -> bool:
+        """Whether a signal is passed on, of those that may not be. What else follows from it is done."""
         by_kernel = code > 0
         if signum == TSTP:
             # Ignored, unless it is Ctrl-Z typed while the terminal is not lent: it is meant for the whole job.
             if by_kernel:
                 self._stop_typed()
-        elif signum == CONT and self._job.is_suspended:
-            self._resume()
-        elif signum == CHLD or (by_kernel and code in CLD_CODES and signum != CHLD):
-            pass  # a child's change, told by whatever signal: reaped in the next turn
-        elif (signum == XFSZ and sender == os.getpid()) or (signum == XCPU and by_kernel):
-            pass  # the limits of `run` itself: the log may not grow, its time is over; setrlimit(2)
-        else:
-            if signum == CONT:
-                self._lend_again()
-            origin = f" from pid {sender}" if not by_kernel and sender > 0 else ""
-            queued = (uid, sender, value) if code == SI_QUEUE else None
-            self._send(f"forwarding {describe(signum)}{origin}", signum, queued)
+            return False
+        if signum == CONT:
+            if self._job.is_suspended:
+                self._resume()
+                return False
+            self._lend_again()
+        # A child's change, told by whatever signal: reaped in the next turn.
+        is_of_child = signum == CHLD or (by_kernel and code in CLD_CODES)
+        # The limits of `run` itself: the log may not grow, its time is over; setrlimit(2).
+        is_own_limit = (signum == XFSZ and sender == os.getpid()) or (signum == XCPU and by_kernel)
+        return not (is_of_child or is_own_limit)
 
     def _stop_typed(self) -> None:
         """Ctrl-Z came to `run`: pass it on to the job, and stop with it."""
@@ -240,7 +252,7 @@ class Command(Charge):
         if self._job.stop_typed(groups) == SUSPEND:
             self._suspend(TSTP)
             return
-        self._tell(f"passing on {describe(TSTP)} to", Delivery(TSTP).to([-group for group in groups]))
+        self._tell("passing on", Delivery(TSTP).to([-group for group in groups]))
 
     def _list(self) -> Recipients | None:
         try:
@@ -249,15 +261,15 @@ class Command(Charge):
             self._log.complain("cannot list the children: not enough memory")
             return None
 
-    def _send(self, why: str, signum: int, queued: Queued | None = None) -> Recipients | None:
+    def _send(self, verb: str, signum: int, sender: int = 0, queued: Queued | None = None) -> Recipients | None:
         """Send a signal to those that the contract, "Signals", names; return them where they could be listed."""
         found = self._list()
-        targets = children.everybody(self._main) if found is None else found.targets()
-        delivery = Delivery(signum, found, queued).to(targets)
-        if found is not None:
-            # By setsid(2) one may have left its group before the signal came to it; none may miss that.
-            delivery.to(found.missed(children.moved(found)))
-        self._tell(f"{why} to", delivery)
+        delivery = Delivery(signum, found, queued)
+        if found is None:
+            delivery.to(children.everybody(self._main))
+        else:
+            delivery.to_all(found)
+        self._tell(verb, delivery, sender)
         return found
 
     def _serve_newcomers(self, signum: int, now: float) -> None:
@@ -271,12 +283,15 @@ class Command(Charge):
             self._served.group_ended(group)
         new = self._served.newcomers(found, children.not_as_group())
         self._policy.looked(now, _kernel.cpu_time() - before)
-        delivery = Delivery(signum).to(new.targets())
-        delivery.to(new.missed(children.moved(new)))
-        self._tell(f"sending {describe(signum)} to", delivery)
+        self._tell("sending", Delivery(signum).to_all(new))
 
-    def _tell(self, why: str, delivery: Delivery) -> None:
-        if delivery.reached:
-            self._log.info(f"{why} {delivery.reached}")
+    def _tell(self, verb: str, delivery: Delivery, sender: int = 0) -> None:
+        if self._log.shows_info and delivery.reached:
+            origin = f" from pid {sender}" if sender else ""
+            self._log.info(f"{verb} {describe(delivery.signum)}{origin} to {delivery.reached}")
+        if delivery.refused:
+            self._warn(delivery)
+
+    def _warn(self, delivery: Delivery) -> None:
         for reason, targets in delivery.refused.items():
             self._log.warn(f"cannot send {describe(delivery.signum)} to {targets}: {reason}")

@@ -175,6 +175,6 @@ class Keeper(Charge):
     def _pass_on(self, signum: int) -> None:
         found = children.find_recipients()
         if found is not None:
-            Delivery(signum).to(found.targets()).to(found.missed(children.moved(found)))
+            Delivery(signum).to_all(found)
         elif self._first:
             Delivery(signum).to([-self._first])

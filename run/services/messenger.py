@@ -65,8 +65,7 @@ class Messenger:
         for group in children.gone(self._served.groups - set(found.members.values())):
             self._served.group_ended(group)
         whom = found if signum == KILL else self._served.newcomers(found, children.not_as_group())
-        delivery = Delivery(signum).to(whom.targets())
-        delivery.to(whom.missed(children.moved(whom)))
+        delivery = Delivery(signum).to_all(whom)
         self._manager.rest_told(now, _kernel.cpu_time() - before)
         self._tell(f"sending {describe(signum)} to {delivery.reached}", delivery)
 

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from faults import LISTS, STRACE
+from faults import STRACE
 from harness import Started, Starter, wait_until
 
 STEPS = """
@@ -175,8 +175,8 @@ def test_who_is_left_behind_by_a_supervisor_gets_the_signal_once(start: Starter,
 def test_a_look_that_was_held_up_keeps_nobody_waiting_who_is_left_behind_next(start: Starter, tmp_path: Path) -> None:
     """What counts for the pause after a look is the work, not for how long `run` stood still, as by docker pause."""
     trace = tmp_path / "trace"
-    second = ("-e", "inject=open,openat:delay_exit=4s:when=2")
-    prefix = (STRACE, "-DDD", "-qq", "-o", str(trace), "-P", LISTS["children"], "-e", "trace=open,openat", *second)
+    second = ("-e", "inject=lseek:delay_exit=4s:when=2")
+    prefix = (STRACE, "-DDD", "-qq", "-o", str(trace), "-e", "trace=lseek", *second)
     words = 'python3 -S -c "$0" 1 3 & read line; exit 3'
     started = start("-s", "TERM", "sh", "-c", words, LEAVER, stdin=-1, prefix=prefix)
     started.wait_out("supervising")
