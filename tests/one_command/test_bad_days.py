@@ -95,6 +95,28 @@ def test_the_proc_of_another_pid_namespace_is_not_believed(tmp_path: Path, binar
     assert code == 143, log
 
 
+GOES_AWAY = """
+trap 'n=$((n + 1)); echo "main $n"; [ $n -gt 1 ] || mount -t tmpfs none /proc; echo done $n' USR1
+( setsid sh -c 'trap "echo daemon" USR1; trap "exit 9" TERM; echo ready; while :; do sleep 0.1; done' & )
+trap 'exit 0' TERM
+while :; do sleep 0.1; done
+"""
+
+
+def test_a_proc_that_goes_away_after_the_first_signal_is_missed_by_nobody(tmp_path: Path, binary: str) -> None:
+    """The list of children is open since, and without it the daemon's group would be missed."""
+    started = unshared(tmp_path, "true")(binary, "-q", "sh", "-c", GOES_AWAY)
+    started.wait_out("ready")
+    started.send(signal.SIGUSR1)
+    started.wait_out("done 1")
+    started.wait_out("daemon")
+    started.send(signal.SIGUSR1)
+    started.wait_out("done 2")
+    wait_until(lambda: started.out().count("daemon") == 2, "the daemon has got both")
+    started.send(signal.SIGTERM)
+    assert started.wait() == 9
+
+
 @pytest.mark.parametrize("past", [6, 8, 10, -500])
 def test_a_user_in_very_many_groups(start: Starter, past: int) -> None:
     """Their numbers come before NSpid in /proc/PID/status, which then goes on past 4096 bytes, where a read may end."""
