@@ -85,6 +85,7 @@ static PyObject *set_ignored(PyObject *module, PyObject *args)
     if (!PyArg_ParseTuple(args, "ip:set_ignored", &signum, &ignored))
         return NULL;
     action.sa_handler = ignored ? SIG_IGN : SIG_DFL;
+    forget_dispositions();
     if (sigaction(signum, &action, NULL) < 0)
         return PyErr_SetFromErrno(PyExc_OSError);
     Py_RETURN_NONE;

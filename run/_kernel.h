@@ -11,6 +11,9 @@
    with PyMem_Free. NULL with an exception set. */
 char **string_array(PyObject *list, size_t places);
 
+/* Before a disposition of `run` itself is changed, which _spawn.c remembers. */
+void forget_dispositions(void);
+
 extern const char kernel_spawn_doc[], kernel_signal_fd_doc[], kernel_make_pipe_doc[], kernel_capabilities_doc[],
     kernel_set_death_signal_doc[], kernel_unread_doc[], kernel_keep_freed_memory_doc[];
 

@@ -31,6 +31,7 @@ def spawn(
     session: bool = False,
     terminal: int = -1,
     files: tuple[int, ...] = (),
+    low: tuple[int, ...] = (),
     directory: bytes | None = None,
     umask: int = -1,
     user: tuple[int, int, list[int]] | None = None,

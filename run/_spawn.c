@@ -7,7 +7,9 @@
 #include "_kernel.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -19,6 +21,9 @@
 #ifndef __WALL
 #define __WALL 0x40000000
 #endif
+#ifndef CLOSE_RANGE_UNSHARE
+#define CLOSE_RANGE_UNSHARE 2
+#endif
 
 /* All that the child needs, as plain values; and what it leaves for the parent. */
 struct start {
@@ -29,6 +34,7 @@ struct start {
     int session, group, terminal, death_signal, mask_of_files;
     sigset64 mask, ignored;
     int files[3], file_count; /* what becomes 0, 1 and 2 */
+    int low[5], low_count;    /* 0, or 5: see take_low_files() */
     char *directory;
     int change_user;
     uid_t uid;
@@ -43,18 +49,31 @@ struct start {
     volatile int *errors;               /* of each path that was tried, 0 for the others */
 };
 
-/* Give a signal this disposition unless it has it: setting one makes the kernel forget a pending signal that is ignored, be
-   it by default, sigaction(2). KILL, STOP and the C library's own signals cannot be set (EINVAL), nor were they ever. */
+/* Of which signals `run` is known to have the disposition that a child is to have, where these are to be ignored. */
+static sigset64 right, right_where_ignored;
+
+void forget_dispositions(void)
+{
+    right = 0;
+}
+
+/* Give a signal the disposition that it is to have, unless it has that: setting one makes the kernel forget a pending signal that
+   is ignored, be it by default, sigaction(2). KILL, STOP and the C library's own cannot be set (EINVAL), nor were they ever. */
 static int restore_dispositions(sigset64 ignored)
 {
+    if (ignored != right_where_ignored)
+        right = 0;
+    right_where_ignored = ignored;
     for (int signum = 1; signum < NSIG; signum++) {
         struct sigaction action;
         void (*wanted)(int) = ignored & SIGNAL_BIT(signum) ? SIG_IGN : SIG_DFL;
 
-        if (sigaction(signum, NULL, &action) < 0)
+        if (right & SIGNAL_BIT(signum))
             continue;
-        if (action.sa_handler == wanted && !(action.sa_flags & SA_SIGINFO))
+        if (sigaction(signum, NULL, &action) < 0 || (action.sa_handler == wanted && !(action.sa_flags & SA_SIGINFO))) {
+            right |= SIGNAL_BIT(signum);
             continue;
+        }
         memset(&action, 0, sizeof action);
         action.sa_handler = wanted;
         if (sigaction(signum, &action, NULL) < 0 && errno != EINVAL)
@@ -73,6 +92,31 @@ static int place_files(const struct start *start)
             return -1;
     }
     return 0;
+}
+
+/*
+ * A process that has hundreds of descriptors would have them copied for each child (vfork(2)), only to be closed by execve(2).
+ * This child has shared them so far, while its parent sleeps, and now takes a copy of those up to low[0] alone. What is to be
+ * 0, 1 or 2 and lies above takes the place of one of low[2] to low[4], which the parent fills with low[1] again.
+ */
+static int take_low_files(struct start *start)
+{
+    for (int i = 0; i < start->file_count; i++) {
+        if (start->files[i] > start->low[0]) {
+            if (dup3(start->files[i], start->low[2 + i], O_CLOEXEC) < 0)
+                return -1;
+            start->files[i] = start->low[2 + i];
+        }
+    }
+    return (int)syscall(SYS_close_range, start->low[0] + 1, ~0U, CLOSE_RANGE_UNSHARE);
+}
+
+static void give_low_files_back(const struct start *start)
+{
+    for (int i = 0; i < start->file_count; i++) {
+        if (start->files[i] == start->low[2 + i])
+            dup3(start->low[1], start->low[2 + i], O_CLOEXEC);
+    }
 }
 
 /* Try each path as execvp(3) does; return only if none could be executed. */
@@ -106,6 +150,8 @@ static void execute_any(struct start *start)
    other threads, so these are the system calls. */
 static void become(struct start *start)
 {
+    if (start->low_count)
+        STEP("close_range", take_low_files(start));
     if (start->session)
         STEP("setsid", setsid());
     else if (start->group)
@@ -134,17 +180,34 @@ static void become(struct start *start)
     start->failed = "execve";
 }
 
+static int child(void *start)
+{
+    become(start);
+    ((struct start *)start)->error = errno;
+    _exit(0);
+}
+
+/* vfork(2) where the child shares the descriptors, too. It has a stack of its own, since this function returns while it lives. */
+static pid_t fork_with_files(struct start *start)
+{
+    char stack[32 << 10] __attribute__((aligned(16)));
+
+    return clone(child, stack + sizeof stack, CLONE_VM | CLONE_VFORK | CLONE_FILES | SIGCHLD, start);
+}
+
 /* Fork, and be the command in the child. The pid, or -1 when start->failed says why. A child that failed is reaped here. */
 static __attribute__((noinline)) pid_t fork_and_become(struct start *start)
 {
     pid_t pid;
 
     start->parent = getpid();
-    pid = vfork();
-    if (pid == 0) {
-        become(start);
-        start->error = errno;
-        _exit(0);
+    if (start->low_count) {
+        pid = fork_with_files(start);
+        give_low_files_back(start);
+    } else {
+        pid = vfork();
+        if (pid == 0)
+            child(start);
     }
     if (pid < 0) {
         start->failed = "fork";
@@ -153,6 +216,20 @@ static __attribute__((noinline)) pid_t fork_and_become(struct start *start)
         while (waitpid(pid, NULL, __WALL) < 0 && errno == EINTR)
             ;
         pid = -1;
+    }
+    return pid;
+}
+
+/* The same, and where that takes more than the kernel has, before Linux 5.9 or in a sandbox: with a copy of all descriptors. */
+static pid_t fork_as_it_can(struct start *start)
+{
+    const struct start as_told = *start;
+    pid_t pid = fork_and_become(start);
+
+    if (pid < 0 && strcmp(start->failed, "close_range") == 0) {
+        *start = as_told;
+        start->low_count = 0;
+        pid = fork_and_become(start);
     }
     return pid;
 }
@@ -204,31 +281,32 @@ static int take_user(struct start *start, PyObject *user)
 
 const char kernel_spawn_doc[] = PyDoc_STR(
              "spawn(paths, words, environment, shell, search_on, death_signal, mask, ignored, *, group=False, session=False,\n"
-             "      terminal=-1, files=(), directory=None, umask=-1, user=None) -> pid or (step, errno, errnos)\n\n"
+             "      terminal=-1, files=(), low=(), directory=None, umask=-1, user=None) -> pid or (step, errno, errnos)\n\n"
              "Start a program: vfork(2), execve(2). paths, words and environment are lists of bytes. The paths are tried in\n"
              "turn, the next one after an error in search_on, a byte each; a file without an interpreter line (ENOEXEC) is given to\n"
              "shell. The child leads a session or a process group of its own, which becomes the foreground group of the open\n"
              "terminal; it gets death_signal when its parent dies. mask and ignored are sets of signals. files are descriptors\n"
-             "that become 0, 1 and 2, or -1 to close it. user is (uid, gid, list of groups). Returned is the pid once the program is\n"
-             "executed, else the step that failed, its errno, and the errno of each path that was tried. Raises MemoryError and\n"
-             "TypeError.");
+             "that become 0, 1 and 2, or -1 to close it. low spares the child a copy of all descriptors: the last one of which it\n"
+             "has one, and below that what fills the next three, which files take the place of in the child. user is (uid, gid,\n"
+             "list of groups). Returned is the pid once the program is executed, else the step that failed, its errno, and the\n"
+             "errno of each path that was tried. Raises MemoryError, TypeError and ValueError.");
 
 PyObject *kernel_spawn(PyObject *module, PyObject *args, PyObject *keywords)
 {
     static char *names[] = {"paths", "words", "environment", "shell", "search_on", "death_signal", "mask", "ignored",
-                            "group", "session", "terminal", "files", "directory", "umask", "user", NULL};
+                            "group", "session", "terminal", "files", "low", "directory", "umask", "user", NULL};
     (void)module;
     struct start start = {.terminal = -1, .mask_of_files = -1};
-    PyObject *paths, *words, *environment, *files = NULL, *directory = Py_None, *user = Py_None,
+    PyObject *paths, *words, *environment, *files = NULL, *low = NULL, *directory = Py_None, *user = Py_None,
              *result = NULL;
     unsigned long long mask, ignored;
     char **slots = NULL;
 
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O!O!O!yy#iKK|$ppiO!OiO:spawn", names, &PyList_Type, &paths, &PyList_Type,
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O!O!O!yy#iKK|$ppiO!O!OiO:spawn", names, &PyList_Type, &paths, &PyList_Type,
                                      &words, &PyList_Type, &environment, &start.shell, &start.search_on,
                                      &start.search_on_count, &start.death_signal, &mask,
                                      &ignored, &start.group, &start.session, &start.terminal, &PyTuple_Type, &files,
-                                     &directory, &start.mask_of_files, &user))
+                                     &PyTuple_Type, &low, &directory, &start.mask_of_files, &user))
         return NULL;
     start.mask = mask, start.ignored = ignored;
     start.file_count = files ? (int)PyTuple_GET_SIZE(files) : 0;
@@ -237,13 +315,16 @@ PyObject *kernel_spawn(PyObject *module, PyObject *args, PyObject *keywords)
             PyErr_SetString(PyExc_ValueError, "at most three files");
         return NULL;
     }
+    start.low_count = low ? (int)PyTuple_GET_SIZE(low) : 0;
+    if (start.low_count && !PyArg_ParseTuple(low, "iiiii:low", &start.low[0], &start.low[1], &start.low[2], &start.low[3], &start.low[4]))
+        return NULL;
     if (directory != Py_None && PyBytes_AsStringAndSize(directory, &start.directory, NULL) < 0)
         return NULL;
     if (take_user(&start, user) == 0 && (start.paths = string_array(paths, 0)) && (slots = string_array(words, 1)) &&
         (start.variables = string_array(environment, 0)) &&
         (start.errors = PyMem_Calloc((size_t)PyList_GET_SIZE(paths) + 1, sizeof *start.errors))) {
         start.words = slots + 1;
-        result = outcome(&start, fork_and_become(&start), PyList_GET_SIZE(paths));
+        result = outcome(&start, fork_as_it_can(&start), PyList_GET_SIZE(paths));
     } else if (!PyErr_Occurred()) {
         PyErr_NoMemory();
     }

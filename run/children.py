@@ -29,16 +29,19 @@ class _List:
 
     def close(self) -> None:
         """Close it, if it is open."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            try:
+                os.close(fd)
+            except OSError:
+                pass
 
 
 _list = _List()
 
 
 def begin() -> None:
-    """Know nothing yet: at the start of a process."""
+    """Know nothing yet: at the start of a process, before its descriptors are sorted out."""
     _list.close()
 
 
@@ -180,6 +183,8 @@ def from_before() -> set[int]:
         found = find_recipients()
     except (OSError, MemoryError):
         return set()
+    finally:
+        _list.close()  # for the descriptors are not sorted out yet
     return {-1} if found is None else found.pids()
 
 

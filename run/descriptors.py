@@ -33,6 +33,12 @@ def _open_fds() -> list[int]:
         return []
 
 
+def reserve_low(source: int) -> tuple[int, ...]:
+    """Open descriptors, so that no child copies those that are opened later: low of _kernel.spawn(). Raises OSError."""
+    spares = [os.dup(source) for _ in range(3)]
+    return max(spares), source, *spares
+
+
 def fill_standard_streams() -> set[int]:
     """Open something as stdin, stdout and stderr where they are closed, so that nothing else is; return which."""
     closed = set()

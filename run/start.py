@@ -85,6 +85,7 @@ def start(
     session: bool = False,
     terminal: int = -1,
     files: tuple[int, ...] = (),
+    low: tuple[int, ...] = (),
     directory: bytes | None = None,
     umask: int = -1,
     user: tuple[int, int, list[int]] | None = None,
@@ -92,8 +93,8 @@ def start(
     """Start a program in a process group of its own, or a session; return its pid once it is executed.
 
     environment is what `run` was given where there is none. The group becomes the foreground group of the terminal, a
-    descriptor. files become 0, 1 and 2; -1 is a closed one. user is uid, gid and supplementary groups. Raises
-    StartError, and OSError when the fork is refused: fork(2).
+    descriptor. files become 0, 1 and 2; -1 is a closed one. low is what descriptors.reserve_low() has made. user is
+    uid, gid and supplementary groups. Raises StartError, and OSError when the fork is refused: fork(2).
     """
     if environment is None:
         environment = _kernel.environment()
@@ -112,6 +113,7 @@ def start(
         session=session,
         terminal=terminal,
         files=files,
+        low=low,
         directory=directory,
         umask=umask,
         user=user,

@@ -65,6 +65,7 @@ class Keeper(Charge):
     def run(self, files: tuple[int, int, int], parent: int) -> int:
         """Start the service, and return the highest exit code once all that descends from it has ended."""
         os.setsid()
+        children.begin()
         for place, fd in enumerate(files):
             if fd >= 0:
                 os.dup2(fd, place)

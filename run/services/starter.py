@@ -79,6 +79,7 @@ class Starter:
             environment=self._checks.environment(service),
             session=True,
             files=self._surroundings.files(service),
+            low=self._surroundings.low,
             directory=service.working_dir,
             umask=-1 if service.umask is None else service.umask,
             user=switch(service.identity) if service.identity else None,

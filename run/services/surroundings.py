@@ -13,8 +13,9 @@ from run.services.relay import Relay
 from run.services.sink import SharedLog, Sink
 from run.services.watch import Watch
 
-SPARE = 4
-"""File descriptors that are needed now and then: for a file of /proc, for a probe's pipe, for who asks by `run -c`."""
+SPARE = 5
+"""File descriptors that are needed now and then: for files of /proc, for a probe's pipe, for who asks by `run -c`."""
+
 
 LAST_WORDS = 2.0
 """Seconds that a reader who is stuck is waited for at the end, at most."""
@@ -36,6 +37,7 @@ class Surroundings:
         kinds = ("named", "plain") if self._null_out is not None else ("named", "plain", "null")
         relayed = [service for service in plan.services if service.output in kinds]
         self.relay = Relay(watch, stdout, stderr, 2 * len(relayed))
+        self.low = descriptors.reserve_low(self.null_in)
         self._given = tuple(-1 if fd in closed else fd for fd in (STDOUT, STDERR))
         width = max((len(service.name) for service in relayed if service.output == "named"), default=0)
         for number, service in enumerate(relayed):

@@ -95,6 +95,22 @@ def test_the_proc_of_another_pid_namespace_is_not_believed(tmp_path: Path, binar
     assert code == 143, log
 
 
+def test_where_run_has_children_from_before_it_was_executed_all_get_the_signals(tmp_path: Path, binary: str) -> None:
+    """As of `exec run` in a shell. They are listed before its descriptors are sorted out."""
+    other = 'setsid sh -c \'trap "echo other" USR1; trap "exit 0" TERM; echo ready; while :; do sleep 0.1; done\''
+    main = "trap 'echo main' USR1; trap 'exit 7' TERM; echo begun; while :; do sleep 0.1; done"
+    started = Starter("sh", tmp_path)("-c", f'{other} & exec "$@"', "sh", binary, "-q", "sh", "-c", main)
+    started.wait_out("ready")
+    started.wait_out("begun")
+    started.send(signal.SIGUSR1)
+    wait_until(lambda: all(started.out().count(who) == 1 for who in ("main", "other")), "both have got it")
+    started.send(signal.SIGUSR1)
+    wait_until(lambda: all(started.out().count(who) == 2 for who in ("main", "other")), "both have got it again")
+    started.send(signal.SIGTERM)
+    assert started.wait() == 7
+    assert "run:" not in started.log()
+
+
 GOES_AWAY = """
 trap 'n=$((n + 1)); echo "main $n"; [ $n -gt 1 ] || mount -t tmpfs none /proc; echo done $n' USR1
 ( setsid sh -c 'trap "echo daemon" USR1; trap "exit 9" TERM; echo ready; while :; do sleep 0.1; done' & )

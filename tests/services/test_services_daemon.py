@@ -146,12 +146,13 @@ def test_its_orphans_are_reaped_by_its_keeper_and_by_nobody_else(serve: Server) 
 
 
 def test_a_keeper_has_nothing_open_but_what_is_its_services(serve: Server) -> None:
-    """Beside the pipe by which it tells of the start."""
+    """Beside the pipe by which it tells of the start, and the list of its children."""
     services = {"daemon": daemon(FOREVER), **{f"s{n}": {"command": FOREVER} for n in range(5)}}
     started = serve(services, HOUR)
     wait_settled(started)
-    opened = sorted(os.readlink(fd).partition(":")[0] for fd in Path(f"/proc/{keeper(started)}/fd").iterdir())
-    assert opened == ["/dev/null", "pipe", "pipe", "pipe"]
+    pid = keeper(started)
+    opened = sorted(os.readlink(fd).partition(":")[0] for fd in Path(f"/proc/{pid}/fd").iterdir())
+    assert opened == ["/dev/null", f"/proc/{pid}/task/{pid}/children", "pipe", "pipe", "pipe"]
     started.send(signal.SIGTERM)
     assert started.wait() == 0
 
