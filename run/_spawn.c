@@ -18,6 +18,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_UNPOISON_MEMORY_REGION(place, size)
+#endif
 #ifndef __WALL
 #define __WALL 0x40000000
 #endif
@@ -191,8 +196,10 @@ static int child(void *start)
 static pid_t fork_with_files(struct start *start)
 {
     char stack[32 << 10] __attribute__((aligned(16)));
+    pid_t pid = clone(child, stack + sizeof stack, CLONE_VM | CLONE_VFORK | CLONE_FILES | SIGCHLD, start);
 
-    return clone(child, stack + sizeof stack, CLONE_VM | CLONE_VFORK | CLONE_FILES | SIGCHLD, start);
+    ASAN_UNPOISON_MEMORY_REGION(stack, sizeof stack); /* what the child's functions had there, from which none returned */
+    return pid;
 }
 
 /* Fork, and be the command in the child. The pid, or -1 when start->failed says why. A child that failed is reaped here. */

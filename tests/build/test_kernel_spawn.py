@@ -93,6 +93,39 @@ file = fcntl.fcntl(os.open({str(tmp_path / "out")!r}, os.O_RDWR | os.O_CREAT), f
     assert (tmp_path / "out").read_text().split() == [str(tmp_path), "0027", "/dev/null", "0", "1", "2", "error"]
 
 
+LOW = """
+null = os.open("/dev/null", os.O_RDONLY)
+spares = [os.dup(null) for _ in range(3)]
+low = (max(spares), null, *spares)
+more = [os.dup(null) for _ in range(50)]
+os.set_inheritable(more[0], True)
+reads, writes = os.pipe()
+def links():
+    return {(os.readlink(f"/proc/self/fd/{fd}"), os.get_inheritable(fd)) for fd in spares}
+"""
+"""Code that has many descriptors, of which a child is to have few."""
+
+
+@pytest.mark.parametrize("files", ["(null, writes, writes)", "(null, writes, 2)", "(-1, writes, -1)"])
+def test_no_descriptor_but_its_own_is_copied_for_a_child_with_low_ones(extension: Extension, files: str) -> None:
+    every = " ".join(map(str, range(70)))
+    script = f"for fd in {every}; do [ ! -e /proc/$$/fd/$fd ] || echo $fd; done; readlink /proc/$$/fd/1"
+    call = spawn_code("/bin/sh", ["sh", "-c", script], [b"PATH=/bin:/usr/bin"], f"files={files}, low=low")
+    code = f"{LOW}{waited(call)}{waited(call)}"
+    code += 'print([os.read(reads, 999).split(), os.readlink(f"/proc/self/fd/{writes}").encode(), links()])'
+    said, pipe, left = extension.value(code)
+    numbers = [b"%d" % place for place, fd in enumerate(files.strip("()").split(", ")) if fd != "-1"]
+    assert said == [*numbers, pipe] * 2
+    assert left == {("/dev/null", False)}
+
+
+def test_a_child_with_low_descriptors_that_fails_leaves_them_as_they_were(extension: Extension) -> None:
+    call = spawn_code("/bin/true", ["true"], [], "files=(null, writes, writes), low=low, directory=b'/nowhere'")
+    outcome, left = extension.value(f"{LOW}print([{call}, links()])")
+    assert outcome == ("chdir", errno.ENOENT, (0,))
+    assert left == {("/dev/null", False)}
+
+
 def test_user_group_and_groups_are_changed(extension: Extension) -> None:
     code = status("user=(65534, 65533, [65533, 7, 8])")
     found = dict(line.split(":", 1) for line in extension.output(code).splitlines())
@@ -216,6 +249,7 @@ WRONG = [
     "[b'/bin/true'], [b'true'], [], b'sh', b'', 15, 0, 0, user=(1, 2)",
     "[b'/bin/true'], [b'true'], [], b'sh', b'', 15, 0, 0, user=(1, 2, [None])",
     "[b'/bin/true'], [b'true'], [], b'sh', b'', 15, 0, 0, files=(1, None)",
+    "[b'/bin/true'], [b'true'], [], b'sh', b'', 15, 0, 0, files=(1, 1), low=(9, 9)",
 ]
 
 
@@ -241,6 +275,8 @@ def test_no_function_keeps_memory(extension: Extension) -> None:
     wrong = ", ".join(f"lambda: _kernel.spawn({arguments})" for arguments in WRONG)
     code = f"""
 import tracemalloc
+for number in range(4, 10):
+    os.dup2(2, number, inheritable=False)
 def attempt(function, *arguments):
     try:
         function(*arguments)
@@ -251,6 +287,7 @@ def all_of_them():
         attempt(call)
     {spawn_code("/nowhere", ["nowhere"] * 9, [b"A=1"] * 9, "user=(0, 0, [1, 2, 3])")}
     os.waitpid({spawn_code("/bin/true", ["true"], [])}, 0)
+    os.waitpid({spawn_code("/bin/true", ["true"], [], "files=(4, 9, 9), low=(7, 4, 5, 6, 7)")}, 0)
     for mask in (1 << 63, -1, 'x'):
         attempt(_kernel.set_mask, mask)
     for arguments in ((1 << 33, 0), (1, -1), (1, 'x')):

@@ -215,3 +215,19 @@ def test_the_errors_of_all_services_that_cannot_be_started_are_told(trace: Trace
     traced = trace(FORK, "EAGAIN", ALWAYS, "-q", "-f", str(serve.file(services))).finish()
     assert len(traced.failed) == 5 and traced.code == 125
     assert len(re.findall(r"^run: \[error\] s\d: cannot start ", traced.log, re.MULTILINE)) == 5
+
+
+@pytest.mark.parametrize("error", ["EINVAL", "ENOMEM", "ENOSYS", "EPERM"])
+def test_where_descriptors_cannot_be_shared_until_the_exec_all_are_copied(
+    trace: Trace, serve: Server, error: str
+) -> None:
+    """As before Linux 5.9, or in a sandbox."""
+    every = " ".join(map(str, range(3, 70)))
+    script = f"for fd in {every}; do [ ! -e /proc/$$/fd/$fd ] || echo open; done; echo out; echo err >&2"
+    services = {f"s{n}": {"command": ["/bin/sh", "-c", script], "oneshot": True} for n in range(9)}
+    file = str(serve.file(services))
+    traced = trace("close_range", error, ALWAYS, "-q", "-f", file, children=True).finish()
+    assert len(traced.failed) >= 9
+    assert traced.code == 0, traced.log
+    lines = traced.out.splitlines() + traced.log.splitlines()
+    assert sorted(lines) == sorted(f"s{n} | {what}" for n in range(9) for what in ("err", "out"))
