@@ -15,8 +15,11 @@ from run.services.plan import Service
 from run.services.sink import Nowhere, Sink
 from run.services.watch import WRITABLE, Watch
 
-CHUNK = 256 * 1024
-"""Bytes that are read at once."""
+CHUNK = 56 * 1024
+"""Bytes that are read at once: with names before the lines they fit in a pipe, and are read while `run` goes on."""
+
+PIPE_SIZE = 256 * 1024
+"""Bytes that a service can write while `run` does something else."""
 
 AS_IT_IS = 0
 
@@ -111,7 +114,7 @@ class Relay:
 
     def __init__(self, watch: Watch, stdout: Sink, stderr: Sink, streams: int) -> None:
         """Take who tells that something can be read or written, both sinks, which may be one, and how many streams."""
-        self._pipe_size = CHUNK if streams * CHUNK <= MOST_IN_PIPES else AS_IT_IS
+        self._pipe_size = PIPE_SIZE if streams * PIPE_SIZE <= MOST_IN_PIPES else AS_IT_IS
         self._watch = watch
         self.sinks = list(dict.fromkeys((stdout, stderr)))
         self._outputs = (stdout, stderr)

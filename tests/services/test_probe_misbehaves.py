@@ -238,7 +238,7 @@ def test_what_keeps_a_probes_output_open_keeps_nobody_waiting(serve: Server, jou
 
 @PID_1
 def test_hundreds_of_probes_leave_nothing(box: Boxes, journal: Journal, pid_1: bool) -> None:
-    """No zombie, no descriptor, no memory."""
+    """No zombie, no descriptor but the list of children, no memory."""
     test = ["CMD-SHELL", f"{journal.note('probe')}; sleep 1000 & echo x; exit 1"]
     times = {"interval": 0.001, "start_interval": 0.001}
     b = box({"web": {"command": FOREVER, "healthcheck": check({"test": test}, **times)}}, "-q", pid_1=pid_1)
@@ -246,7 +246,7 @@ def test_hundreds_of_probes_leave_nothing(box: Boxes, journal: Journal, pid_1: b
     before = b.private_kilobytes(), b.descriptors()
     journal.wait("probe", 300)
     assert b.private_kilobytes() < before[0] + 1000
-    assert b.descriptors() <= before[1] + 1
+    assert b.descriptors() <= before[1] + 2
     assert stays_small(b)
 
 
