@@ -36,7 +36,7 @@ def test_a_service_starts_after_those_that_it_depends_on_and_else_in_the_order_o
 
 
 def test_a_service_that_is_ready_has_been_executed_and_not_just_forked(serve: Server, journal: Journal) -> None:
-    """So nobody who is started behind it sees another `run` before itself. Children are listed in the order of birth."""
+    """So nobody who is started behind it sees another `run` before itself. Children are listed in order of birth."""
     look = f'[ $p != $$ ] || break; cat /proc/$p/comm >>"{journal.path}"'
     script = f"for p in $(cat /proc/$PPID/task/*/children); do {look}; done; {FOREVER}"
     services = {
