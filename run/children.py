@@ -41,7 +41,7 @@ _list = _List()
 
 
 def begin() -> None:
-    """Know nothing yet: at the start of a process, before its descriptors are sorted out."""
+    """Know nothing yet: at the start of a process that was forked, before its descriptors are sorted out."""
     _list.close()
 
 

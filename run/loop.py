@@ -5,7 +5,7 @@ Whom it serves is a charge: what is waited for, and what follows from what happe
 
 import os
 
-from run import _kernel, children
+from run import _kernel
 from run.log import Log
 from run.signals import CHLD, TSTP, TTIN, TTOU, signal_set
 
@@ -143,7 +143,6 @@ class Loop:
 
 def become_reaper() -> None:
     """Be the one to whom orphans are re-parented, and see every child's end: prctl(2), wait(2). Raises RunError."""
-    children.begin()
     if os.getpid() != 1:
         try:
             _kernel.set_child_subreaper()

@@ -16,7 +16,6 @@ from run.services.watch import Watch
 SPARE = 5
 """File descriptors that are needed now and then: for files of /proc, for a probe's pipe, for who asks by `run -c`."""
 
-
 LAST_WORDS = 2.0
 """Seconds that a reader who is stuck is waited for at the end, at most."""
 
