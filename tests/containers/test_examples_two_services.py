@@ -1,9 +1,10 @@
 """docker/examples/two-services, as people will copy it: no shell; both services answer, and both end together."""
 
 import subprocess
+from collections.abc import Sequence
 
 import pytest
-from engine import Container, Containers, Images, docker
+from engine import KILLED, Container, Containers, Images, docker
 from examples import build, wait_healthy
 from harness import DEADLINE, wait_until
 
@@ -16,10 +17,11 @@ def example(kit: str, images: Images, bare_image: str) -> str:
     return build("two-services", images, bare_image, kit)
 
 
-def beside(container: Container, image: str, *words: str) -> str:
+def beside(container: Container, image: str, *words: str, codes: Sequence[int] = (0,)) -> str:
     """What busybox prints in a container of its own that shares network and processes with this one."""
     shared = [f"--{what}=container:{container.name}" for what in ("network", "pid")]
-    return docker("run", "--rm", *shared, "--user", "1000", "--entrypoint", "/bin/busybox", image, *words)
+    run = ["run", "--rm", *shared, "--user", "1000", "--entrypoint", "/bin/busybox", image]
+    return docker(*run, *words, codes=codes)
 
 
 def ask(container: Container, image: str, *words: str) -> str:
@@ -58,7 +60,7 @@ def test_a_service_that_ends_takes_the_other_with_it(
 ) -> None:
     container = containers(example)
     wait_for_both(container, image)
-    beside(container, image, "killall", "-KILL", service)
+    beside(container, image, "killall", "-KILL", service, codes=KILLED)
     assert container.exit_code() == 137
     assert container.logs().count("killed by KILL (9); failed") == 1
     assert container.logs().count("killed by TERM (15); stopped") == 1

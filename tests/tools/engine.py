@@ -34,6 +34,9 @@ LOOKS = 5
 CLASSIC = "classic"
 BUILDKIT = "buildkit"
 
+KILLED = (0, 137)
+"""The exit codes of a client that sends a signal in a container, whose end, if it follows, may come before its own."""
+
 APPLETS = ("sh", "sleep", "setsid", "echo", "cat")
 
 
@@ -44,8 +47,10 @@ def unavailable(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-def docker(*words: str, client: str = "docker", seconds: float = DEADLINE, **options: Any) -> str:
-    """Call the docker client; return what it printed, stderr included. Fails when the client does."""
+def docker(
+    *words: str, client: str = "docker", seconds: float = DEADLINE, codes: Sequence[int] = (0,), **options: Any
+) -> str:
+    """Call the docker client; return what it printed, stderr included. Fails unless it ends with one of these codes."""
     done: subprocess.CompletedProcess[bytes] = subprocess.run(
         [client, *words],
         stdout=subprocess.PIPE,
@@ -55,7 +60,7 @@ def docker(*words: str, client: str = "docker", seconds: float = DEADLINE, **opt
         **{"input": b"", **options},
     )
     text = done.stdout.decode(errors="replace")
-    assert done.returncode == 0, f"docker {' '.join(words)} failed with {done.returncode}:\n{text}"
+    assert done.returncode in codes, f"docker {' '.join(words)} failed with {done.returncode}:\n{text}"
     return text
 
 

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from engine import BUILDKIT, GRACE, Container, Images, docker
+from engine import BUILDKIT, GRACE, KILLED, Container, Images, docker
 from harness import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -150,4 +150,4 @@ def first(container: Container, name: str) -> Inside:
 
 def kill_inside(container: Container, name: str, *pids: int) -> None:
     """Send processes of the container, one after the other, a signal by name."""
-    execute(container, "sh", "-c", f"kill -{name} {' '.join(map(str, pids))}")
+    docker("exec", container.name, "sh", "-c", f"kill -{name} {' '.join(map(str, pids))}", codes=KILLED)
