@@ -134,7 +134,10 @@ class Life:
 
     def happens(self, event: str, now: float) -> str:
         """Take note of an event; return what is to be done."""
-        becomes, action = TABLE.get((self.state, event), (self.state, NOTHING))
+        found = TABLE.get((self.state, event))
+        if found is None:
+            return NOTHING
+        becomes, action = found
         if action == STOP:
             self._was_stopped = True
             self._failure = event if event in (LATE, UNHEALTHY) else ""

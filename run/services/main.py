@@ -18,6 +18,9 @@ from run.signals import TERM
 from run.start import CANNOT_RUN
 from run.stdout import show
 
+to_the_end: list[Supervisor] = []
+"""What is not freed, piece by piece, when it has done its work: the end of the process does that at once."""
+
 EVERYTHING = -1
 """All capabilities, where the kernel does not tell which there are."""
 
@@ -37,7 +40,9 @@ def run_services(options: Options, log: Log) -> int:
         return CANNOT_RUN
     if options.check:
         return show(listing(made.plan))
-    return Supervisor(made.plan, options.quiet, options.signal or TERM).run()
+    supervisor = Supervisor(made.plan, options.quiet, options.signal or TERM)
+    to_the_end[:] = [supervisor]
+    return supervisor.run()
 
 
 def run_as_user(options: Options, log: Log) -> int:

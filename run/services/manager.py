@@ -15,6 +15,7 @@ from run.services.life import (
     DOWN,
     ENDED,
     FAILED,
+    FINAL,
     KILL,
     NOT_EXECUTED,
     NOT_FORKED,
@@ -65,13 +66,25 @@ class StopRest(NamedTuple):
 
 
 class Say(NamedTuple):
-    """Write a line of the log."""
+    """Write a line of the log. It is put together when it is known to be shown."""
 
     level: str
-    message: str
+    form: str
+    values: tuple[str | int, ...] = ()
+
+    @property
+    def message(self) -> str:
+        """What to say."""
+        return self.form % self.values
 
 
 Action = Start | Stop | Kill | StopRest | Say
+
+STOPS = 16
+"""How many stops are decided before the first of them is done: services end while more is decided."""
+
+LEADS_ON = (WAITING, STARTING, READY, RESTARTING)
+"""What a service can be so that something may follow from what is wanted, or from what others are."""
 
 LAST_THIRD = 2 / 3
 """The part of the common grace after which every service that is left gets its stop signal."""
@@ -103,6 +116,8 @@ class Manager:
         self._timed: set[Life] = set()
         """Those for whom something is due at a time of their own."""
         self._actions: list[Action] = []
+        self._is_enough = False
+        """Whether these actions are to be done before more is decided."""
         self._cause: Life | None = None
         self._last_third_at: float | None = None
         self._kill_at: float | None = None
@@ -111,7 +126,11 @@ class Manager:
         self._next_look = 0.0
 
     def actions(self, now: float) -> list[Action]:
-        """What is to be done now, in order. A start comes last: how it goes has to be told before more follows."""
+        """What is to be done now, in order. There may be more afterwards: has_more.
+
+        A start comes last: how it goes has to be told before more follows.
+        """
+        self._is_enough = False
         self._see_what_is_due(now)
         self._look_at_all(now)
         if self._all_are_final():
@@ -123,9 +142,14 @@ class Manager:
         actions, self._actions = self._actions, []
         return actions
 
+    @property
+    def has_more(self) -> bool:
+        """Whether more is to be done at once."""
+        return bool(self._to_look_at or self._actions)
+
     def timeout(self, now: float) -> float | None:
         """How many seconds from now something is due without an event; None: nothing ever is."""
-        if self._to_look_at or self._actions:
+        if self.has_more:
             return 0.0
         times = [life.next_start if life.state == RESTARTING else life.kill_at for life in self._timed]
         times += [self._last_third_at, None if self.is_killing else self._kill_at]
@@ -171,7 +195,7 @@ class Manager:
         life = self.lives[name]
         life.not_started(code, why, NOT_EXECUTED if for_good else NOT_FORKED, now)
         after = "" if life.state == FAILED and for_good else f"; {life.verdict}"
-        self._actions.append(Say("error", f"{name}: {why}{after}"))
+        self._actions.append(Say("error", "%s: %s%s", (name, why, after)))
         self._changed(life, now)
 
     def main_ended(self, name: str, status: int, now: float) -> bool:
@@ -183,15 +207,15 @@ class Manager:
         """A main process was reaped, and others of its process group live on: a word, unless they were told to end."""
         life = self.lives[name]
         if not life.is_stopping:
-            message = f"{life.title}: {life.ended}; others of its process group are left"
-            self._actions.append(Say("info", message))
+            form = "%s: %s; others of its process group are left"
+            self._actions.append(Say("info", form, (life.title, life.ended)))
 
     def over(self, name: str, now: float) -> None:
         """A life is over: the main process and its group are gone, and what they have written was read."""
         life = self.lives[name]
         life.happens(OVER, now)
         level = "warn" if life.state == FAILED and not self.is_stopping else "info"
-        self._actions.append(Say(level, f"{life.title}: {life.ended}; {life.verdict}"))
+        self._actions.append(Say(level, "%s (pid %d): %s; %s", (name, life.pid, life.ended, life.verdict)))
         self._changed(life, now)
 
     def shown(self, name: str, event: str, now: float) -> None:
@@ -212,12 +236,12 @@ class Manager:
         if self.is_stopping:
             return
         self.is_stopping = True
-        self._actions.append(Say("info", f"shutdown, since {why}"))
+        self._actions.append(Say("info", "shutdown, since %s", (why,)))
         if self._grace is not None:
             self._last_third_at, self._kill_at = now + self._grace * LAST_THIRD, now + self._grace
         graph = {name: [life.service.name for life in others] for name, others in self._dependencies.items()}
-        for name in graph:
-            needed = order.needed(graph, [name]) - {name}
+        for name, others in graph.items():
+            needed = order.needed(graph, [name]) - {name} if others else ()
             self._all_dependencies[name] = [self.lives[other] for other in needed]
         self._all_dependents = self._reversed(self._all_dependencies)
         for life in self.lives.values():
@@ -228,7 +252,7 @@ class Manager:
     def kill_all(self, why: str, now: float) -> None:
         """All is to be killed, without a grace."""
         if self.is_stopping and not self.is_killing:
-            self._actions.append(Say("info", f"killing what is left, since {why}"))
+            self._actions.append(Say("info", "killing what is left, since %s", (why,)))
         self.stop_all(why, now)
         self._kill_at, self._is_cut_short = now, True
 
@@ -250,10 +274,11 @@ class Manager:
 
     def _all_are_final(self) -> bool:
         """Whether all are; who was not the last time is asked first, so that it takes no time that grows with them."""
+        ring = self._ring
         for _ in self.lives:
-            if not self._ring[0].is_final:
+            if ring[0].state not in FINAL:
                 return False
-            self._ring.rotate(-1)
+            ring.rotate(-1)
         return True
 
     def _tell(self, life: Life, event: str, now: float) -> None:
@@ -262,6 +287,7 @@ class Manager:
         action = life.happens(event, now)
         if action == RUN:
             self._actions.append(Start(life.service.name))
+            self._is_enough = True
         elif action == STOP:
             self._stop(life, now)
         elif action == KILL:
@@ -281,32 +307,37 @@ class Manager:
         if to_group:
             self._may_be_killed.discard(life)  # what is left of it has the signal, too
         self._actions.append(Stop(service.name, service.stop_signal, to_group))
+        self._is_enough = len(self._actions) >= STOPS
 
     def _kill(self, life: Life) -> None:
         life.kill_at = None
         self._timed.discard(life)
         if life.has_main and not self._is_cut_short:
-            self._actions.append(Say("warn", f"{life.title}: its grace is over"))
+            self._actions.append(Say("warn", "%s: its grace is over", (life.title,)))
         self._actions.append(Kill(life.service.name))
 
     def _changed(self, life: Life, now: float) -> None:
         """A service is something else now: look at it again, and at those for whom that matters."""
         name = life.service.name
-        self._to_look_at.append(life)
+        if life.state in LEADS_ON:
+            self._to_look_at.append(life)
         self._to_look_at.extend(self._dependents[name])
-        self._to_look_at.extend(self._all_dependencies.get(name, ()))
-        ends_all = life.state in (ENDED, FAILED) and life.service.essential and not life.by_hand
-        if ends_all and not self.is_stopping:
+        if self.is_stopping:
+            self._to_look_at.extend(self._all_dependencies[name])
+        elif life.state in (ENDED, FAILED) and life.service.essential and not life.by_hand:
             self._cause = life
             self.stop_all(f"{name} has {'failed' if life.state == FAILED else 'ended'}", now)
 
     def _look_at_all(self, now: float) -> None:
-        while self._to_look_at and not (self._actions and isinstance(self._actions[-1], Start)):
+        while self._to_look_at and not self._is_enough:
             self._look_at(self._to_look_at.popleft(), now)
 
     def _look_at(self, life: Life, now: float) -> None:
         """See whether what a service is, what is wanted of it, and what others are, lead on."""
-        if life.state == RESTARTING:
+        if life.state in (STARTING, READY):
+            if life.wanted != UP and self._may_stop(life):
+                self._tell(life, UNWANTED, now)
+        elif life.state == RESTARTING:
             if life.wanted == DOWN:
                 self._tell(life, UNWANTED, now)
             elif now >= life.next_start:
@@ -318,8 +349,6 @@ class Manager:
                 self._tell(life, UNWANTED, now)
             else:
                 self._see_whether_it_may_start(life, now)
-        elif life.state in (STARTING, READY) and life.wanted != UP and self._may_stop(life):
-            self._tell(life, UNWANTED, now)
 
     def _see_whether_it_may_start(self, life: Life, now: float) -> None:
         dependencies = self._dependencies[life.service.name]
@@ -330,7 +359,7 @@ class Manager:
             if other.state == FAILED or (other.state == ENDED and not other.by_hand):
                 life.code = other.code or 1
                 life.ended, life.verdict = f"not started, since {other.service.name} has {other.state}", ""
-                self._actions.append(Say("warn", f"{life.service.name}: {life.ended}"))
+                self._actions.append(Say("warn", "%s: %s", (life.service.name, life.ended)))
                 self._tell(life, CANNOT_START, now)
                 return
 
@@ -338,7 +367,8 @@ class Manager:
         """Whether those that depend on it are gone, if all is being stopped: what is stopped by hand does not wait."""
         if not self.is_stopping or self._all_may_stop:
             return True
-        return not any(other.lives for other in self._all_dependents[life.service.name])
+        dependents = self._all_dependents[life.service.name]
+        return not dependents or not any(other.lives for other in dependents)
 
     def _see_what_is_due(self, now: float) -> None:
         for life in tuple(self._timed):

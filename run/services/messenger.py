@@ -26,11 +26,11 @@ class Messenger:
 
     def stop(self, life: Life, signum: int, to_group: bool) -> None:
         """Send a service its stop signal, or KILL; to its process group, or to its main process alone."""
-        why = f"sending {describe(signum)} to {life.title}"
         if life.service.daemon:  # the keeper passes it on to the groups of its children
-            self._send(why, KILL_ALL if signum == KILL else signum, [life.pid])
+            delivery = Delivery(KILL_ALL if signum == KILL else signum).to([life.pid])
         else:
-            self._send(why, signum, [-life.pid if to_group else life.pid])
+            delivery = Delivery(signum).to([-life.pid if to_group else life.pid])
+        self._tell(signum, life.title, delivery)
 
     def forward(self, signum: int, sender: int, queued: Queued | None) -> None:
         """Pass a signal on to each main process that catches it."""
@@ -60,25 +60,22 @@ class Messenger:
             found = None
         if found is None:
             everybody = [children.EVERY_PROCESS] if os.getpid() == 1 else []
-            self._send(f"sending {describe(signum)} to all processes", signum, everybody)
+            self._tell(signum, "all processes", Delivery(signum).to(everybody))
             return
         for group in children.gone(self._served.groups - set(found.members.values())):
             self._served.group_ended(group)
         whom = found if signum == KILL else self._served.newcomers(found, children.not_as_group())
         delivery = Delivery(signum).to_all(whom)
         self._manager.rest_told(now, _kernel.cpu_time() - before)
-        self._tell(f"sending {describe(signum)} to {delivery.reached}", delivery)
+        self._tell(signum, delivery.reached, delivery)
 
     def ended(self, pid: int) -> None:
         """A process that belongs to no service has ended: its number may mean another one from now on."""
         self._served.ended(pid)
 
-    def _send(self, why: str, signum: int, targets: list[int]) -> None:
-        self._tell(why, Delivery(signum).to(targets))
-
-    def _tell(self, why: str, delivery: Delivery) -> None:
-        if delivery.reached:
-            self._log.info(why)
+    def _tell(self, signum: int, whom: object, delivery: Delivery) -> None:
+        if self._log.shows_info and delivery.reached:
+            self._log.info(f"sending {describe(signum)} to {whom}")
         for reason, who in delivery.refused.items():
             self._log.warn(f"cannot send {describe(delivery.signum)} to {who}: {reason}")
 

@@ -231,7 +231,7 @@ class Relay:
         """
         readable = self._watch.close()
         parked = {*self._unwatched, *(source for sources in self._parked.values() for source in sources)}
-        left = [s for s in self._sources.values() if s.reads in readable or s in parked or s.has_end or s.has_begun]
+        left = [s for fd, s in self._sources.items() if fd in readable or s.has_begun or s.has_end or s in parked]
         for source in left:
             source.life_ended()
         while any(source.has_end for source in left):

@@ -196,12 +196,14 @@ class Supervisor(Charge):
                 starts += 1
                 if starts == STARTS:
                     return
+            if not self._actions and self._manager.has_more:
                 self._actions.extend(self._manager.actions(now))
 
     def _perform(self, action: Action, now: float) -> None:
         match action:
-            case Say(level, message):
-                getattr(self._log, level)(message)
+            case Say(level):
+                if level != "info" or self._log.shows_info:
+                    getattr(self._log, level)(action.message)
             case Start(name):
                 pid = self._starter.start(self._manager.lives[name].service, now)
                 if pid is not None:
@@ -259,13 +261,15 @@ class Supervisor(Charge):
         """The main process of a service has ended: kill what it has left, if it has crashed."""
         del self._by_pid[pid]
         now = _now()
-        failure = self._starter.failure(name)
-        if failure and self._manager.lives[name].state == STARTING:
-            self._manager.not_started(name, *failure, now)
-            return
-        self._starter.abandoned.keeper_ended(name, was_killed=os.WIFSIGNALED(status))
+        life = self._manager.lives[name]
+        if life.service.daemon:
+            failure = self._starter.failure(name)
+            if failure and life.state == STARTING:
+                self._manager.not_started(name, *failure, now)
+                return
+            self._starter.abandoned.keeper_ended(name, was_killed=os.WIFSIGNALED(status))
         kills = self._manager.main_ended(name, status, now)
-        self._checks.follow(self._manager.lives[name], now)
+        self._checks.follow(life, now)
         if kills:
             Delivery(KILL).to([-pid])
             self._lingering[name] = now + PATIENCE

@@ -6,7 +6,7 @@ import stat
 from collections.abc import Callable
 from typing import Any
 
-from run.services import control, sockets
+from run.services import control, main, sockets
 from run.signals import TERM
 from run.warmup import END, ROUNDS, Kernel, Lives, live
 
@@ -202,6 +202,7 @@ OWN_FUNCTIONS = ("spawn", "wait_signal", "make_pipe", "open", "fstat", "read", "
 def rehearse() -> None:
     """Live each of the lives with many services."""
     live(Services, LIVES)
+    main.to_the_end.clear()
 
 
 def warm_up() -> None:
