@@ -27,8 +27,8 @@ under the GNU Lesser General Public License: with the sources of `run`, `make bu
 
 """
 RULE = "=" * 79
-OWN = {"run", "docopt_re"}
-"""The modules that are the project's own: `docopt_re` is what static/expressions.py makes."""
+OWN = {"run"}
+"""The modules that are the project's own."""
 
 
 def linked_files(link_map: str) -> set[Path]:

@@ -18,8 +18,6 @@ from pathlib import Path
 from types import CodeType
 from typing import Any, NamedTuple
 
-import expressions
-
 PACKAGE = "run"
 KERNEL = "run._kernel"
 """The package's own extension module: main.c adds it, for built-in modules cannot be in a package."""
@@ -179,13 +177,13 @@ def c_name(name: str) -> str:
 
 
 def frozen_source(modules: Iterable[Module]) -> str:
-    """C source of the table run_frozen_modules: modules, and the stand-in for `re` that docopt gets (expressions.py).
+    """C source of the table run_frozen_modules.
 
     Source: PyImport_FrozenModules in the Python/C API.
     """
     arrays, rows = [], []
     codes = [(module.name, module.code, module.is_package) for module in modules if not module.in_python]
-    for name, code, is_package in [*codes, (expressions.NAME, frozen("re", expressions.source().encode()), False)]:
+    for name, code, is_package in codes:
         arrays.append(f"static const unsigned char code_{c_name(name)}[] = {{{','.join(map(str, code))}}};\n")
         fields = f'.name = "{name}", .code = code_{c_name(name)}, .size = {len(code)}, .is_package = {int(is_package)}'
         rows.append(f"    {{{fields}}},\n")

@@ -12,8 +12,8 @@ DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("*/*.md")]
 MAP = CONTRIBUTING.partition("<!-- The one place")[2].partition("<!-- End of that place. -->")[0]
 """The files of run/, how a signal travels, and how an exit does."""
 
-NO_SOURCES = {".spec", ".map", ".toml", ".docopt_re"}
-"""What follows `run` in the names of files that are no modules, and of a module that the build makes."""
+NO_SOURCES = {".spec", ".map", ".toml"}
+"""What follows `run` in the names of files that are no modules."""
 
 CODE = re.compile(r"`([^`]+)`")
 
