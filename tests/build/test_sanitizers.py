@@ -228,7 +228,7 @@ def broken(program: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_interpreter_that_lacks_its_modules_is_reported(broken: Path) -> None:
     result = subprocess.run([broken, "true"], env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert result.returncode == 125
-    assert result.stderr == "run: [error] cannot start the interpreter: No module named 'run'\n"
+    assert result.stderr == "run: [error] cannot start the interpreter: No module named 'docopt'\n"
 
 
 def test_such_a_report_does_not_wait_for_a_full_stderr(broken: Path) -> None:
