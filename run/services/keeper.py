@@ -12,6 +12,7 @@ from run.children import Delivery
 from run.descriptors import STDERR, STDIN, STDOUT
 from run.log import Log
 from run.loop import Charge, Loop, RunError, Signal, become_reaper
+from run.recipients import Recipients, Served
 from run.services.plan import Service
 from run.services.users import switch
 from run.signals import CHLD, FORWARDED, KILL, PIPE, signal_set
@@ -58,6 +59,8 @@ class Keeper(Charge):
         self._first = 0
         self._code = 0
         self._is_killing = False
+        self._served: Served | None = None
+        """Who has got the stop signal, once it has come."""
         self._has_crashed = False
         self._kept: set[int] = set()
         """The children that it has told of."""
@@ -135,6 +138,8 @@ class Keeper(Charge):
         pid, status = changed
         if stop_signal(status):
             return True
+        if self._served:
+            self._served.ended(pid)
         code = exit_code(status)
         if not self._has_crashed:
             self._code = max(self._code, code)
@@ -146,14 +151,18 @@ class Keeper(Charge):
         return True
 
     def act(self, now: float) -> None:
-        """Kill what is left, if that is wanted, again and again; and tell of new children.
+        """Kill what is left, if that is wanted, again and again; stop who was not there before; tell of new children.
 
         What becomes one when a child's child ends is seen when the next signal comes: nobody tells of that.
         """
         if self._is_killing:
             self._pass_on(KILL)
         found = children.find_recipients()
-        if found is not None and found.pids() != self._kept:
+        if found is None:
+            return
+        if self._served and not self._is_killing:
+            self._stop_newcomers(found, self._served)
+        if found.pids() != self._kept:
             self._kept = found.pids()
             self._tell(KEEPS, " ".join(map(str, self._kept)))
 
@@ -170,6 +179,9 @@ class Keeper(Charge):
         """Pass a signal on, or begin to kill."""
         if signum == KILL_ALL:
             self._is_killing = True
+        elif signum == self._service.stop_signal:
+            self._served = Served()
+            self._pass_on(signum)
         elif signum != CHLD:
             self._pass_on(signum)
 
@@ -177,5 +189,13 @@ class Keeper(Charge):
         found = children.find_recipients()
         if found is not None:
             Delivery(signum).to_all(found)
+            if self._served and signum == self._service.stop_signal:
+                self._served.newcomers(found, children.not_as_group())
         elif self._first:
             Delivery(signum).to([-self._first])
+
+    def _stop_newcomers(self, found: Recipients, served: Served) -> None:
+        """Send the stop signal to who has become a child since it was sent, each group once."""
+        for group in children.gone(served.groups - set(found.members.values())):
+            served.group_ended(group)
+        Delivery(self._service.stop_signal).to_all(served.newcomers(found, children.not_as_group()))

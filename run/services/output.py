@@ -42,9 +42,11 @@ class Lines:
             return self._cut_begun()
         if self._has_long_line(data, end):
             return self._cut(data)
-        # The lines are copied once: the one that has only begun is in the copy, too, and left out at its end.
-        lines = data.replace(b"\n", b"\n" + self._head)
-        whole = len(lines) - (len(data) - end - 1) - len(self._head)
+        lines, whole = data, end + 1
+        if self._head:
+            # The lines are copied once: the one that has only begun is in the copy, too, and left out at its end.
+            lines = data.replace(b"\n", b"\n" + self._head)
+            whole = len(lines) - (len(data) - end - 1) - len(self._head)
         pieces: list[bytes | memoryview] = [self._take_head(), self._begun, memoryview(lines)[:whole]]
         self._begun = data[end + 1 :]
         return pieces + self._cut_begun()

@@ -84,13 +84,13 @@ def _script(path: Path, *words: str) -> None:
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
 
-def run_manager(name: str, binary: str, *options: str) -> Manager:
-    """One of our own builds, with all of its output named, and the least delay."""
+def run_manager(name: str, binary: str, *options: str, output: str = "named") -> Manager:
+    """One of our own builds, with the least delay."""
     path = str(Path(binary).absolute())
 
     def write(folder: Path, logs: Path, services: Sequence[Service]) -> list[str]:
         file = folder / "services.toml"
-        file.write_text("\n".join(map(_table, services)))
+        file.write_text("\n".join(_table(service) + f"output = {output!r}\n" for service in services))
         return [path, *options, "-f", str(file)]
 
     return Manager(name, path, write)

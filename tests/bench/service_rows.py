@@ -9,7 +9,7 @@ from pathlib import Path
 
 import flow
 import services
-from managers import BARE, Manager, bare_manager, cat_manager, other_managers, run_manager
+from managers import BARE, PIECES, Manager, bare_manager, cat_manager, other_managers, run_manager
 from measure import IDLE_SECONDS
 from peers import Peer
 from processes import MeasureError
@@ -19,6 +19,7 @@ from table import Bound, Row
 FEW, MANY, SOME = 5, 200, 10
 ENDS = 500
 ONE_COMMAND = "one command"
+PLAIN = "plain"
 
 LIMITS = {
     SNAPSHOT: (
@@ -107,17 +108,23 @@ def memory_rows(bench: Bench, one_command: float) -> list[Row]:
 
 def flow_rows(bench: Bench) -> list[Row]:
     """What it costs to pass on what services write."""
-    relays = [bench.ours, cat_manager(), *bench.relays]
+    plain = run_manager(PLAIN, bench.ours.program, "-q", output="plain")
+    relays = [bench.ours, plain, cat_manager(), *bench.relays]
     seconds, cpu = flow.relayed(relays, bench.program, bench.gigabytes, 3)
-    wall = medians(seconds)
+    wall, used = medians(seconds), medians(cpu)
+    nameless = {m.name: wall[m.name] for m in relays if m.notes.get("flow") == PIECES}
+    nameless[bench.ours.name] = wall.pop(PLAIN)
+    used.pop(PLAIN)
     shares = {m.name: m.share * bench.gigabytes for m in relays}
     scaled = {name: f"scaled up from {share * 1e3:g} MB" for name, share in shares.items() if share != 1}
     rate = {name: 1e9 / flow.LINE / value / 1e6 for name, value in wall.items()}
     title = f"1 GB of lines of {flow.LINE} bytes from {flow.WRITERS} services, median of 3"
+    without_names = '1 GB of such lines, passed on without names before them (`output = "plain"`)'
     return [
         bench.row("flow", title, "s", wall),
         Row("rate", "that is, lines in a second", "million", rate, scaled, drawn=False, base=bench.ours.name),
-        bench.row("flow-cpu", "CPU time to pass on 1 GB of such lines", "s", medians(cpu)),
+        Row("flow-plain", without_names, "s", nameless, scaled, base=bench.ours.name),
+        bench.row("flow-cpu", "CPU time to pass on 1 GB of such lines", "s", used),
     ]
 
 

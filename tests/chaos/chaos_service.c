@@ -1,10 +1,11 @@
 /* A process of the chaos tests of services: it does what it is told, and says what happens to it.
  *
- *     chaos_service SOCKET NAME SIGNAL HOW    the main process of a service
+ *     chaos_service SOCKET NAME SIGNAL HOW    the main process of a service; "daemon" behind it: a child of it in a session
+ *                                             of its own, and once that has said "up" the first process exits with 0
  *     chaos_service probe PATH                a healthcheck: whether there is such a file
  *
- * It has a connection of its own to the abstract SOCKET, of whole messages: "up NAME KIND TIME" first, then "got SIGNAL"
- * for each signal that it catches, and "done TIME" when it has done what it was told. TIME is of the steady clock, in
+ * It has a connection of its own to the abstract SOCKET, of whole messages: "up NAME KIND TIME" first, then "got SIGNAL
+ * TIME" for each signal that it catches, and "done TIME" when it has done what it was told. TIME is of the steady clock, in
  * nanoseconds. The end of the connection is its own. Upon SIGNAL it exits with HOW, or goes on if that is -1, or has not
  * caught it if that is -2. USR1 it catches, CHLD it ignores. Orders are:
  *
@@ -79,7 +80,7 @@ static void caught(int signum)
 {
     char line[32];
     snprintf(line, sizeof line, "got %d", signum);
-    tell(line);
+    tell_time(line);
     if (signum == stop_signal && how >= 0)
         _exit(how);
 }
@@ -127,6 +128,27 @@ static void start_child(int apart)
     sigprocmask(SIG_SETMASK, &were, NULL);
 }
 
+/* The first process of a daemon has a connection, too, on which it says nothing, until it ends. */
+static void go_into_background(void)
+{
+    int ups[2], fd = reach(place, SOCK_SEQPACKET);
+    char up;
+    if (pipe(ups) < 0)
+        _exit(94);
+    if (fork() == 0) {
+        close(fd);
+        close(ups[0]);
+        setsid();
+        begin("main");
+        if (write(ups[1], "", 1) != 1)
+            _exit(93);
+        close(ups[1]);
+        return;
+    }
+    close(ups[1]);
+    _exit(read(ups[0], &up, 1) != 1);
+}
+
 static void obey(const char *order)
 {
     char verb[16] = "", letter = 0;
@@ -170,7 +192,7 @@ int main(int count, char **words)
     ssize_t size;
     if (count == 3)
         return access(words[2], F_OK) != 0;
-    if (count != 5)
+    if (count < 5)
         return 2;
     place = words[1];
     name = words[2];
@@ -181,7 +203,10 @@ int main(int count, char **words)
     if (how != -2)
         catch(stop_signal);
     catch(SIGUSR1);
-    begin("main");
+    if (count > 5)
+        go_into_background();
+    else
+        begin("main");
     while ((size = read(say, order, LONGEST)) > 0) {
         order[size] = 0;
         obey(order);

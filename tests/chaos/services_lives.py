@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from services_world import (
     AGAIN,
+    COMMON,
     DEFAULT,
     DONE,
     DOWN,
@@ -22,6 +23,7 @@ from services_world import (
     RESTARTING,
     SHORT,
     STARTING,
+    STOPPING,
     UP,
     WAITING,
     Member,
@@ -30,6 +32,8 @@ from services_world import (
     Service,
     Spec,
     Written,
+    described,
+    step_of,
 )
 
 KILLED = -9
@@ -41,9 +45,10 @@ USR1, TERM = int(signal.SIGUSR1), int(signal.SIGTERM)
 class Lives:
     """All services, and what has to be seen of them so far."""
 
-    def __init__(self, specs: Mapping[str, Spec]) -> None:
-        """Start them."""
-        in_order = sorted(specs, key=lambda name: _step_of(name, specs))
+    def __init__(self, specs: Mapping[str, Spec], grace: float = NEVER) -> None:
+        """Start them; grace is the common one, in seconds: NEVER, or COMMON, and then who hangs has no other."""
+        self.grace = grace
+        in_order = sorted(specs, key=lambda name: step_of(name, specs))
         self.services = {name: Service(name, specs[name]) for name in in_order}
         self.seen = Seen(of={name: [] for name in specs})
         self.orphans = Orphans()
@@ -52,13 +57,20 @@ class Lives:
         self.open: set[str] = set()
         """Those who have failed with the one that has stopped all, or were too late for that: who is first is open."""
         self.stopping = False
+        self.may_all_stop = False
+        """Whether two thirds of the grace are over, so that nobody waits for those that depend on it."""
+        self.is_killing = False
+        """Whether all of it is."""
+        self.killed: list[Member] = []
+        """Who was left then."""
         self.cause: Service | None = None
         self._settle()
 
     # -- What follows --------------------------------------------------------------------------------------------------
 
     def _settle(self) -> None:
-        while any(self._step(service) for service in self.services.values()) or self._is_late() or self._ends():
+        everybody = self.services.values()
+        while any(map(self._step, everybody)) or self._is_late() or self._grace_passes() or self._ends():
             pass
         self.seen.lines = {key: written.lines for key, written in self.written.items()}
 
@@ -75,7 +87,7 @@ class Lives:
                 service.state = ENDED
             else:
                 self._start_or_fail(service)
-        elif service.lives and service.wanted != UP and not self._is_needed(service):
+        elif service.lives and service.state != STOPPING and service.wanted != UP and not self._is_needed(service):
             self._stop(service, "")
         return before != (service.state, service.life)
 
@@ -87,6 +99,19 @@ class Lives:
                 self._stop(service, "late")
                 return True
         return False
+
+    def _grace_passes(self) -> bool:
+        """Whether something happens as two thirds of the common grace are over, or all of it."""
+        left = [service for service in self.services.values() if service.lives]
+        if not self.stopping or not left or self.grace == NEVER:
+            return False
+        if self.may_all_stop:
+            self.is_killing = True
+            self.killed = [member for service in left for member in service.members]
+            for service in left:
+                self._kill(service)
+        self.may_all_stop = True
+        return True
 
     def _start_or_fail(self, service: Service) -> None:
         needed = [self.services[name] for name in service.spec.depends_on]
@@ -116,7 +141,7 @@ class Lives:
 
     def _is_needed(self, service: Service) -> bool:
         """Whether somebody lives that depends on it, however far, where all are stopped in order."""
-        return self.stopping and any(other.lives for other in self.dependents(service))
+        return self.stopping and not self.may_all_stop and any(other.lives for other in self.dependents(service))
 
     def dependents(self, service: Service) -> list[Service]:
         """Who depends on a service, however far."""
@@ -134,7 +159,7 @@ class Lives:
             self._stop_all("no service is left")
             return True
         for member in tuple(self.apart):
-            self._gone(member, -TERM, is_orphan=True)
+            self._gone(member, KILLED if self.is_killing else -TERM, is_orphan=True)
         code = self.cause.code if self.cause and self.cause.code else max(service.code or 0 for service in everybody)
         self.seen.code = code
         self.seen.log.append(f"no process is left: exiting with code {code}")
@@ -150,6 +175,7 @@ class Lives:
 
     def _start(self, service: Service) -> None:
         service.life += 1
+        service.end = 0
         service.has_main, service.was_stopped, service.failure, service.is_sick = True, False, "", False
         self._is_there(service.main)
         self._say(service, "started")
@@ -169,17 +195,27 @@ class Lives:
         """Stop signal, grace, KILL."""
         spec = service.spec
         service.was_stopped, service.failure = True, why
-        whom = service.members if spec.kill_mode == "group" else [service.main] * service.has_main
+        whom = service.reached if spec.kill_mode == "mixed" else service.members
         if whom:
             self._say(service, f"sending {signal.Signals(spec.stop_signal).name[3:]} ({spec.stop_signal})")
-        for member in whom:
+        for member in [member for member in whom if member.kind != "apart"]:
             if spec.how != DEFAULT:
                 self.seen.got[member].append(spec.stop_signal)
             if spec.how != HANG:
                 code = -spec.stop_signal if spec.how == DEFAULT else spec.how
                 self._group_ends(service, [member], code)
-        if service.has_main or (service.workers and spec.kill_mode == "group"):
-            if service.has_main:
+        if not service.has_main:  # its keeper gets those that are apart as children, and sends it to them as well
+            self._group_ends(service, [m for m in service.workers if m.kind == "apart"], -spec.stop_signal)
+        if self.stopping and self.grace == COMMON and service.members and spec.how == HANG:
+            service.state = STOPPING
+        else:
+            self._kill(service)
+
+    def _kill(self, service: Service) -> None:
+        """Its grace is over, or it has none: KILL to what is left of it."""
+        has_main = service.has_main or (service.spec.daemon and service.members)
+        if has_main or (service.workers and service.spec.kill_mode == "group"):
+            if has_main:
                 self._say(service, "its grace is over")
             self._say(service, "sending KILL (9)")
         self._group_ends(service, service.members, KILLED)
@@ -189,13 +225,19 @@ class Lives:
         """Some of a group have been sent the same signal: who is first is not known."""
         for member in tuple(members):
             if member == service.main:
-                service.has_main, service.end = False, code
+                service.has_main, service.end = False, self._end_of(service, code)
             self._gone(member, code, is_orphan=None)
 
+    def _end_of(self, service: Service, code: int) -> int:
+        """What the end of a main process is; of a daemon, what its keeper knows of it."""
+        return max(service.end, code if code >= 0 else 128 - code) if service.spec.daemon else code
+
     def _end_main(self, service: Service, code: int) -> None:
-        service.has_main, service.end = False, code
+        service.has_main, service.end = False, self._end_of(service, code)
         self._gone(service.main, code, is_orphan=False)
-        if code:
+        if service.spec.daemon:
+            pass  # it lives until the last one has ended
+        elif code:
             for member in tuple(service.workers):
                 self._gone(member, KILLED, is_orphan=True)
         elif service.workers:
@@ -212,7 +254,7 @@ class Lives:
         code = service.code = service.counted()
         for stream in (1, 2):
             self.written[service.name, stream].finish()
-        how = _described(service.end)
+        how = described(service.end)
         if service.wanted == AGAIN:
             service.wanted, service.state, verdict = UP, WAITING, "to be started again"
         elif service.wanted == UP and service.is_restarted(code):
@@ -254,21 +296,10 @@ class Lives:
         self.seen.alive.discard(member)
         if member in self.apart:
             self.apart.remove(member)
-        workers = self.services[member.name].workers
-        if member in workers:
-            workers.remove(member)
-        if member.kind != "main" and is_orphan is not False:
+        service = self.services[member.name]
+        if member in service.workers:
+            service.workers.remove(member)
+            if service.spec.daemon and not service.has_main:
+                service.end = self._end_of(service, code)
+        if member.kind != "main" and is_orphan is not False and not service.spec.daemon:
             (self.orphans.maybe if is_orphan is None else self.orphans.sure)[code if code >= 0 else 128 - code] += 1
-
-
-def _step_of(name: str, specs: Mapping[str, Spec]) -> int:
-    """Its place in the order of start: behind all that it depends on; those of one place keep the file's order."""
-    return max((_step_of(other, specs) + 1 for other in specs[name].depends_on), default=0)
-
-
-def _described(end: int) -> str:
-    return f"exited with code {end}" if end >= 0 else f"killed by {_name(-end)}"
-
-
-def _name(signum: int) -> str:
-    return f"{signal.Signals(signum).name[3:]} ({signum})"

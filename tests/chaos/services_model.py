@@ -38,7 +38,7 @@ class Model(Lives):
     def has_worker(self, name: str, kind: str) -> Member:
         """The main process has got a child, in its group or apart."""
         service = self.services[name]
-        there = service.workers if kind == "worker" else self.apart
+        there = service.workers if kind == "worker" or service.spec.daemon else self.apart
         others = [m.number for m in self.seen.alive | self.seen.got.keys() if (m.name, m.life) == (name, service.life)]
         member = Member(name, service.life, kind, max(others, default=0) + 1)
         there.append(member)
@@ -83,10 +83,10 @@ class Model(Lives):
         if signum == TERM:
             self._stop_all(f"{title} has come")
         else:
-            reached = [s for s in self.services.values() if s.has_main and signum == USR1]
-            for service in reached:
-                self.seen.got[service.main].append(signum)
-            whom = ", ".join(service.name for service in reached) or "nobody, since no service catches it"
+            reached = [m for s in self.services.values() for m in s.reached if m.kind != "apart" and signum == USR1]
+            for member in reached:
+                self.seen.got[member].append(signum)
+            whom = ", ".join(dict.fromkeys(member.name for member in reached)) or "nobody, since no service catches it"
             self.seen.log.append(f"forwarding {title} to {whom}")
         self._settle()
 
@@ -109,10 +109,15 @@ class Model(Lives):
     # -- Orders --------------------------------------------------------------------------------------------------------
 
     def _signal(self, service: Service) -> int:
-        if not service.has_main:
+        if not service.reached:
             return 1
         self.seen.log.append(f"order: signal USR1 ({USR1}) {service.name}")
-        self.seen.got[service.main].append(USR1)
+        for member in tuple(service.reached):
+            if member.kind == "apart":
+                self._gone(member, -USR1, is_orphan=False)
+            else:
+                self.seen.got[member].append(USR1)
+        self._see_whether_over(service)
         self._settle()
         return 0
 

@@ -13,7 +13,7 @@ from services_lives import TERM
 from services_model import Model
 from services_script import text_of
 from services_stage import ServicesStage
-from services_world import DONE, FINAL, LINGERING, NEVER, READY, Member, Service, Spec, Words
+from services_world import COMMON, DONE, FINAL, LINGERING, NEVER, READY, Member, Service, Spec, Words
 
 LONG_LIFE = 8.0
 """Seconds before a life lasts so long that restarts are counted anew: no example takes that, but on a bad day."""
@@ -29,12 +29,14 @@ class ServicesPlay:
     patience: ClassVar[float] = DEADLINE
     """Seconds to wait for what must come. Once that was in vain, a smaller example should not take as long to fail."""
 
-    def __init__(self, start: Starter, puppet: Path, folder: Path, specs: Mapping[str, Spec]) -> None:
-        """Start them, and see that all is as it should be then."""
-        self.model = Model(specs)
+    def __init__(self, start: Starter, puppet: Path, folder: Path, specs: Mapping[str, Spec], grace: float) -> None:
+        """Start them, and see that all is as it should be then; grace is the common one, in seconds."""
+        self.model = Model(specs, grace)
         self.story: list[str] = []
         self._begun = time.monotonic()
-        self.stage = ServicesStage(start, puppet, folder, specs)
+        self.stage = ServicesStage(start, puppet, folder, specs, grace)
+        self._deed_at = time.monotonic_ns()
+        """When the last thing was done, before it was."""
         self._compare()
 
     @property
@@ -49,6 +51,7 @@ class ServicesPlay:
         verb, *words = thing
         deed = getattr(self, f"_{verb.replace(' ', '_')}")
         before = len(self.story)
+        self._deed_at = time.monotonic_ns()
         answer = deed(*words)
         if len(self.story) > before:
             self._compare()
@@ -59,11 +62,13 @@ class ServicesPlay:
         """Stop what is left by TERM; then look whether everything came in its order."""
         if not self.is_over:
             self.story.append("TERM to run")
+            self._deed_at = time.monotonic_ns()
             self.model.is_sent(TERM)
             self.stage.started.send(TERM)
             self._compare()
         self._check_order()
         self._check_delays()
+        self._check_grace()
 
     # -- Happenings ---------------------------------------------------------------------------------------------------
 
@@ -240,10 +245,25 @@ class ServicesPlay:
                 state[name] = READY
             elif what.startswith("sending ") and not what.startswith("sending KILL") and is_stopping:
                 alive = [s.name for s in self.model.dependents(service) if state.get(s.name) in ("up", READY)]
-                if alive:
+                if alive and not self._is_late_enough(service):
                     raise self._failure(f"{name} was stopped before {alive[0]} was gone")
             elif "; " in what and "others of its" not in what and "to be restarted" not in what:
                 state[name] = DONE if what.endswith("; done") else FINAL[1]
+
+    def _is_late_enough(self, service: Service) -> bool:
+        """Whether two thirds of the common grace were over when a service got its stop signal."""
+        stage, life = self.stage, (service.name, service.life)
+        times = [at for (member, n), at in stage.got_at.items() if n == service.spec.stop_signal and member[:2] == life]
+        times += [at for member, at in stage.died_at.items() if member[:2] == life]
+        return (
+            self.model.is_killing and min(at for at in times if at >= self._deed_at) >= self._deed_at + COMMON * 2e9 / 3
+        )
+
+    def _check_grace(self) -> None:
+        """Nobody is killed before the common grace is over."""
+        for member in self.model.killed:
+            if self.stage.died_at[member] < self._deed_at + COMMON * 1e9:
+                raise self._failure(f"{member} was killed before the common grace was over")
 
     def _check_delays(self) -> None:
         """No life begins before its delay is over, which doubles."""

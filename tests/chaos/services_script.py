@@ -4,7 +4,7 @@ import signal
 from typing import Any
 
 from hypothesis import strategies as st
-from services_world import AGAIN, DEFAULT, DOWN, HANG, NEVER, UP, Spec, Words
+from services_world import AGAIN, COMMON, DEFAULT, DOWN, HANG, NEVER, UP, Spec, Words
 
 NAMES = "abcde"
 WHO = st.integers(0, 20)
@@ -36,6 +36,7 @@ HAPPEN = st.one_of(
     st.tuples(st.just("ready"), WHO),
     st.tuples(st.just("signal run"), st.sampled_from([int(signal.SIGUSR1), int(signal.SIGUSR2)])),
 )
+GRACE = st.sampled_from([NEVER, NEVER, COMMON])
 SCRIPT = st.lists(HAPPEN, min_size=4, max_size=30)
 
 
@@ -46,7 +47,8 @@ def specs(draw: st.DrawFn) -> dict[str, Spec]:
     for name in NAMES[: draw(st.integers(1, len(NAMES)))]:
         oneshot = draw(st.sampled_from([False, False, False, True]))
         is_any_late = any(spec.check == "late" for spec in made.values())  # of two it would be open who is first
-        checks = ["", "", "", "notify", "test"] + ["late"] * (not is_any_late)
+        daemon = not oneshot and draw(st.sampled_from([False, False, False, True]))
+        checks = ["", "", "", "notify", "test"] + ["late"] * (not is_any_late and not daemon)
         check = "" if oneshot else draw(st.sampled_from(checks))
         restart = draw(st.sampled_from(["no", "on-failure"] if oneshot else ["no", "on-failure", "always"]))
         times = draw(st.sampled_from([(0.02, 0.1), (NEVER, NEVER)]))
@@ -56,7 +58,8 @@ def specs(draw: st.DrawFn) -> dict[str, Spec]:
             "essential": draw(st.sampled_from([False, False, False, True])),
             "stop_signal": draw(STOP_SIGNALS),
             "how": draw(st.sampled_from([0, DEFAULT, HANG, 0, 7, 143])),
-            "kill_mode": draw(st.sampled_from(["group", "group", "mixed"])),
+            "kill_mode": "group" if daemon else draw(st.sampled_from(["group", "group", "mixed"])),
+            "daemon": daemon,
             "on_unhealthy": draw(st.sampled_from(["log", "restart"])) if check == "test" else "log",
             "output": draw(st.sampled_from(["named", "named", "plain", "null"])),
         }

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from chaos_stage import place_of_sleep
 from controlling import check
-from harness import Starter, status
-from services_world import HANG, SHORT, Member, Seen, Spec
+from harness import Starter, children, state, status
+from services_world import HANG, NEVER, SHORT, Member, Seen, Spec
 from serving import file_of
 
 LINE = re.compile(r"run: \[\w+\] (.*)")
@@ -31,19 +31,25 @@ class Puppet:
     def __init__(self, connection: socket.socket) -> None:
         """Take its connection."""
         self.connection = connection
+        self.pid = int.from_bytes(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], "little")
         self.is_busy = False
 
 
 class ServicesStage:
     """One `run` with its services; everything that is seen of them."""
 
-    def __init__(self, start: Starter, puppet: Path, folder: Path, specs: Mapping[str, Spec]) -> None:
-        """Start it."""
+    def __init__(self, start: Starter, puppet: Path, folder: Path, specs: Mapping[str, Spec], grace: float) -> None:
+        """Start it, with this common grace in seconds."""
         self.specs = specs
+        self._grace = grace
         self.puppets: dict[Member, Puppet] = {}
         self.begun: dict[Member, int] = {}
         self.last: dict[Member, int] = {}
         """When each process has begun, and has done the last thing that it was told, in nanoseconds."""
+        self.got_at: dict[tuple[Member, int], int] = {}
+        """When each process has got a signal for the first time."""
+        self.died_at: dict[Member, int] = {}
+        """When each process was seen to have ended."""
         self.seen = Seen()
         self.orphans: Counter[int] = Counter()
         self.history: list[tuple[str, str]] = []
@@ -58,13 +64,14 @@ class ServicesStage:
         self._unknown: set[socket.socket] = set()
         file = folder / f"services-{time.monotonic_ns()}.toml"
         keys = {service: self._keys(service, spec, str(puppet), name) for service, spec in specs.items()}
-        file.write_text(file_of(keys, stop_grace_period=3600))
+        file.write_text(file_of(keys, stop_grace_period=grace))
         self.started = start("-f", str(file))
 
     def _keys(self, name: str, spec: Spec, puppet: str, place: str) -> dict[str, object]:
         """The keys of a service."""
+        command = [puppet, place, name, str(spec.stop_signal), str(spec.how)]
         keys: dict[str, object] = {
-            "command": [puppet, place, name, str(spec.stop_signal), str(spec.how)],
+            "command": command,
             "depends_on": list(spec.depends_on),
             "oneshot": spec.oneshot,
             "essential": spec.essential,
@@ -75,8 +82,11 @@ class ServicesStage:
             "kill_mode": spec.kill_mode,
             "on_unhealthy": spec.on_unhealthy,
             "output": spec.output,
+            "daemon": spec.daemon,
         }
-        if spec.how == HANG:
+        if spec.daemon:
+            keys["command"] = [*command, "daemon"]
+        if spec.how == HANG and self._grace == NEVER:
             keys["stop_grace_period"] = SHORT
         if spec.check == "test":
             self.show(name, well=False)
@@ -106,9 +116,8 @@ class ServicesStage:
 
     def kill(self, member: Member, signum: int) -> None:
         """Send a process a signal."""
-        pid = self.puppets[member].connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         self.last[member] = time.monotonic_ns()
-        os.kill(int.from_bytes(pid[:4], "little"), signum)
+        os.kill(self.puppets[member].pid, signum)
 
     def order(self, action: str, names: tuple[str, ...]) -> socket.socket:
         """Ask `run`; return the connection on which it answers."""
@@ -147,11 +156,19 @@ class ServicesStage:
             return True
         if any(puppet.is_busy for puppet in self.puppets.values()) or self._unknown:
             return False
+        if any(spec.daemon for spec in self.specs.values()) and not self._keepers_rest():
+            return False
         if any(spec.check == "test" for spec in self.specs.values()):
             return True
         before = status(self.started.pid).get("voluntary_ctxt_switches")
         sleeps = "epoll" in place_of_sleep(self.started.pid)
         return sleeps and status(self.started.pid).get("voluntary_ctxt_switches") == before
+
+    def _keepers_rest(self) -> bool:
+        """Whether all children of `run` sleep, and have no others than those that have said who they are."""
+        pids = children(self.started.pid)
+        known = {puppet.pid for puppet in self.puppets.values()}
+        return all(state(pid) == "S" for pid in pids) and all(known.issuperset(children(pid)) for pid in pids)
 
     def _hear(self) -> bool:
         """Take note of what processes say; say whether anybody did."""
@@ -177,11 +194,13 @@ class ServicesStage:
             connection.close()
             if member:
                 del self.puppets[member]
+                self.died_at[member] = time.monotonic_ns()
         elif words[0] == "up":
             self._is_up(connection, *words[1:])
         elif words[0] == "got":
             assert member
             self.seen.got[member].append(int(words[1]))
+            self.got_at.setdefault((member, int(words[1])), int(words[2]))
         else:
             assert member
             self.puppets[member].is_busy, self.last[member] = False, int(words[1])

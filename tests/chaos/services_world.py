@@ -1,14 +1,18 @@
 """One service in the model of the chaos tests of services: what it is made of, and what was seen of it so far."""
 
+import signal
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 WAITING, STARTING, READY, LINGERING, RESTARTING = "waiting", "starting", "ready", "lingering", "restarting"
+STOPPING = "stopping"
 DONE, ENDED, FAILED = "done", "ended", "failed"
 FINAL = (DONE, ENDED, FAILED)
-LIVING = (STARTING, READY, LINGERING)
-"""What a service is where nothing moves. Lingering: its main process has ended well, others of its group have not."""
+LIVING = (STARTING, READY, LINGERING, STOPPING)
+"""What a service is where nothing moves. Lingering: its main process has ended well, others of its group have not.
+Stopping: it does nothing upon its stop signal, and has no grace of its own."""
 
 UP, DOWN, AGAIN = "start", "stop", "restart"
 
@@ -19,6 +23,8 @@ SHORT = 0.2
 """Seconds of what comes before a test ends: the grace of who hangs, the start_period of who is never ready."""
 NEVER = 3600
 """Seconds of what does not."""
+COMMON = 1.5
+"""Seconds of the common grace where who hangs has no other one: all others are gone before two thirds are over."""
 
 LONGEST = 16 * 1024
 """Bytes after which a line goes on in another one."""
@@ -39,6 +45,8 @@ class Spec(NamedTuple):
     stop_signal: int = 15
     how: int = 0
     kill_mode: str = "group"
+    daemon: bool = False
+    """Whether it puts itself into the background: its main process is what it has put there."""
     check: str = ""
     """Its healthcheck: "notify", "test" by a file, "late" for one that is never ready; or none."""
     on_unhealthy: str = "log"
@@ -124,9 +132,10 @@ class Service:
         self.row = 0
         self.code: int | None = None
         self.end = 0
-        """Of the last main process: its exit code, or -n for signal n."""
+        """Of the last main process: its exit code, or -n for signal n. Of a daemon, of all that were reaped."""
         self.has_main = False
         self.workers: list[Member] = []
+        """Of its group; of a daemon also those that are apart."""
         self.was_stopped = False
         self.failure = ""
         self.is_sick = False
@@ -144,8 +153,13 @@ class Service:
         return Member(self.name, self.life, "main")
 
     @property
+    def reached(self) -> list[Member]:
+        """Whom a signal to the main process reaches; of a daemon the children of its keeper."""
+        return [self.main] * self.has_main or self.workers * self.spec.daemon
+
+    @property
     def members(self) -> list[Member]:
-        """All processes of its group."""
+        """All processes of its life."""
         return [self.main] * self.has_main + self.workers
 
     def counted(self) -> int:
@@ -160,3 +174,17 @@ class Service:
         spec = self.spec
         wants = spec.restart == "always" or (spec.restart == "on-failure" and code != 0) or self.failure == "unhealthy"
         return wants and (spec.limit is None or self.row < spec.limit)
+
+
+def step_of(name: str, specs: Mapping[str, Spec]) -> int:
+    """Its place in the order of start: behind all that it depends on; those of one place keep the file's order."""
+    return max((step_of(other, specs) + 1 for other in specs[name].depends_on), default=0)
+
+
+def described(end: int) -> str:
+    """How the log says that a main process has ended."""
+    return f"exited with code {end}" if end >= 0 else f"killed by {_name(-end)}"
+
+
+def _name(signum: int) -> str:
+    return f"{signal.Signals(signum).name[3:]} ({signum})"

@@ -16,8 +16,8 @@ import pytest
 from harness import Starter, compile_c
 from hypothesis import Phase, event, given, note, reject, settings
 from services_play import ServicesPlay, TooSlowError
-from services_script import SCRIPT, specs
-from services_world import Spec, Words
+from services_script import GRACE, SCRIPT, specs
+from services_world import COMMON, DEFAULT, HANG, NEVER, Spec, Words
 
 EXAMPLES = int(os.environ.get("CHAOS_SERVICES", "120"))
 
@@ -30,14 +30,15 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @settings(max_examples=EXAMPLES, print_blob=True, database=None, phases=[Phase.explicit, Phase.generate, Phase.shrink])
-@given(specs=specs(), script=SCRIPT)
+@given(specs=specs(), script=SCRIPT, grace=GRACE)
 def test_whatever_happens_to_services_is_what_the_model_foresees(
-    start: Starter, service: Path, tmp_path: Path, specs: dict[str, Spec], script: list[Words]
+    *, start: Starter, service: Path, tmp_path: Path, specs: dict[str, Spec], script: list[Words], grace: float
 ) -> None:
+    note(f"common grace: {grace} s")
     note("\n".join(f"{name}: {spec}" for name, spec in specs.items()))
     play = None
     try:
-        play = ServicesPlay(start, service, tmp_path, specs)
+        play = ServicesPlay(start, service, tmp_path, specs, grace)
         for thing in script:
             if play.is_over:
                 break
@@ -49,4 +50,26 @@ def test_whatever_happens_to_services_is_what_the_model_foresees(
     finally:
         if play:
             note("\n".join(play.story))
+            play.stage.end()
+
+
+LEAVES_ONE = ("worker", 0, "apart"), ("exit", 0, 3)
+LEAVES_SOME = ("worker", 0, "apart"), ("worker", 0, "worker"), ("exit", 0, 3), ("order", "signal", [0])
+
+
+@pytest.mark.parametrize("grace", [NEVER, COMMON])
+@pytest.mark.parametrize("how", [0, HANG, DEFAULT, 7])
+@pytest.mark.parametrize("script", [(("worker", 0, "apart"),), LEAVES_ONE, LEAVES_SOME])
+def test_what_a_daemon_leaves_is_stopped_with_it(
+    *, start: Starter, service: Path, tmp_path: Path, script: tuple[Words, ...], how: int, grace: float
+) -> None:
+    specs = {"a": Spec(daemon=True, how=how), "b": Spec(depends_on=("a",), how=how)}
+    play = None
+    try:
+        play = ServicesPlay(start, service, tmp_path, specs, grace)
+        for thing in script:
+            play.do(thing)
+        play.finish()
+    finally:
+        if play:
             play.stage.end()

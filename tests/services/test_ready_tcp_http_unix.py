@@ -115,6 +115,19 @@ def test_unix_succeeds_once_somebody_listens(serve: Server, short: Path) -> None
             assert connection.recv(1) == b""
 
 
+def test_a_daemon_is_not_asked_before_its_command_was_executed(serve: Server, short: Path) -> None:
+    """Somebody else may listen there, as one of its last life that is still ending."""
+    path = short / "socket"
+    with listen(path, backlog=100):
+        keys = {"command": "setsid sleep 1000 & exit 0", "daemon": True, "healthcheck": check({"unix": str(path)})}
+        started = serve({"web": keys})
+        started.wait_log("ready, ")
+        assert [line.split()[0].rstrip(",") for line in events(started, "web")] == ["started", "ready"]
+        # One that cannot be executed is never ready.
+        keys["command"] = ["/no/such/command"]
+        assert "ready, " not in serve.result({"web": keys})[2]
+
+
 def test_a_unix_socket_whose_queue_is_full_is_a_failure(serve: Server, short: Path) -> None:
     with listen(short / "full", backlog=0) as listening, socket.socket(socket.AF_UNIX) as first:
         first.connect(listening.getsockname())

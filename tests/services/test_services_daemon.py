@@ -191,3 +191,21 @@ def test_its_last_words_are_shown_before_its_next_life(serve: Server, journal: J
     code, out, _ = serve.result({"daemon": keys}, "-q")
     assert (code, out) == (137, "daemon | last\n" * 51)
     assert len(journal.lines()) == 51
+
+
+@PID_1
+def test_who_becomes_the_keepers_child_after_the_stop_signal_gets_it_too(
+    serve: Server, journal: Journal, pid_1: bool
+) -> None:
+    """A session below the daemon's process is that one's business until it has ended."""
+    folder = journal.path.parent
+    folder.joinpath("below").write_text(journal.told("below"))
+    folder.joinpath("main").write_text(f"setsid sh {folder}/below & {journal.told('main')}")
+    started = serve({"daemon": daemon(f"exec sh {folder}/main")}, HOUR, pid_1=pid_1)
+    journal.wait("below ready")
+    journal.wait("main ready")
+    wait_settled(started)
+    started.send(signal.SIGTERM)
+    assert started.wait() == 0
+    assert journal.lines()[2:] == ["main told", "below told"]
+    assert events(started, "daemon")[-1] == "exited with code 0; stopped"
