@@ -59,7 +59,8 @@ case $what in
                 kubernetes)
                     (
                         need etcd etcd-server containerd containerd runc runc kubectl kubernetes-client openssl openssl \
-                            ip iproute2 /usr/lib/cni/ptp containernetworking-plugins go golang-go gcc gcc cc:libc.a libc6-dev
+                            ip iproute2 /usr/lib/cni/ptp containernetworking-plugins iptables iptables \
+                            go golang-go gcc gcc cc:libc.a libc6-dev
                         tests/elsewhere/kubernetes.sh .work/kubernetes
                     ) ;;
                 nspawn) (need systemd-nspawn systemd-container nsenter util-linux) ;;

@@ -11,14 +11,21 @@ from harness import wait_until
 
 BINARIES = Path(__file__).resolve().parents[2] / ".work" / "kubernetes"
 """What kubernetes.sh makes."""
-TOOLS = "etcd containerd ctr runc kubectl openssl ip"
+TOOLS = "etcd containerd ctr runc kubectl openssl ip iptables"
+
+IMAGE = "localhost/run:1"
+"""That of the cases."""
 
 NODE = "10.9.0.1"
+PODS = "10.8.0.0/24"
+SERVICES = "10.7.0.0/24"
+CONNTRACK = ("max-per-core", "tcp-timeout-established", "tcp-timeout-close-wait")
+"""What kube-proxy would set for the whole machine: 0 leaves it alone."""
 
 NETWORK = {
     "cniVersion": "0.4.0",
     "name": "pods",
-    "plugins": [{"type": "ptp", "ipam": {"type": "host-local", "subnet": "10.8.0.0/24"}}],
+    "plugins": [{"type": "ptp", "ipam": {"type": "host-local", "subnet": PODS}}],
 }
 
 CONTAINERD = """
@@ -57,7 +64,14 @@ KUBELET = {
     "imageGCHighThresholdPercent": 100,
 }
 
-NAMESPACES = f"ip link set lo up; ip addr add {NODE}/32 dev lo; echo; exec sleep infinity"
+NAMESPACES = f"""
+ip link set lo up
+ip addr add {NODE}/32 dev lo
+ip route add {SERVICES} dev lo src {NODE}
+echo
+exec sleep infinity
+"""
+"""What is sent to a Service from the node takes some route, before kube-proxy's rules send it elsewhere."""
 
 
 class Cluster:
@@ -66,7 +80,7 @@ class Cluster:
     def __init__(self) -> None:
         """Start all of them. Raises MissingError."""
         missing = [name for name in TOOLS.split() if shutil.which(name) is None]
-        if missing or not (BINARIES / "kube-scheduler").exists():
+        if missing or not (BINARIES / "kube-proxy").exists():
             raise MissingError(
                 f"there is no {' '.join(missing) or 'Kubernetes: tests/elsewhere/kubernetes.sh makes it'}"
             )
@@ -120,7 +134,7 @@ class Cluster:
             *("--etcd-servers=http://127.0.0.1:2379", "--bind-address=0.0.0.0", f"--advertise-address={NODE}"),
             *(
                 f"--cert-dir={folder}/certs",
-                "--service-cluster-ip-range=10.7.0.0/24",
+                f"--service-cluster-ip-range={SERVICES}",
                 f"--token-auth-file={folder}/tokens",
             ),
             *("--authorization-mode=AlwaysAllow", "--disable-admission-plugins=ServiceAccount"),
@@ -149,6 +163,12 @@ class Cluster:
             *(f"--kubeconfig={folder}/kubeconfig", "--container-runtime=remote", "--hostname-override=node"),
             *(f"--container-runtime-endpoint=unix://{folder}/containerd.sock", f"--node-ip={NODE}"),
             f"--volume-plugin-dir={folder}/volumes",
+        )
+        self._spawn(
+            "kube-proxy",
+            *(f"--kubeconfig={folder}/kubeconfig", "--hostname-override=node", f"--cluster-cidr={PODS}"),
+            *("--proxy-mode=iptables", "--healthz-bind-address=", "--metrics-bind-address="),
+            *(f"--conntrack-{what}=0" for what in CONNTRACK),
         )
         wait_until(lambda: " Ready" in call([*self.kubectl, "get", "nodes"])[1], "the node is ready")
 

@@ -135,42 +135,6 @@ def stack(on: ClientEngine) -> None:
             example.remove()
 
 
-def applied(kubectl: list[str], image: str) -> None:
-    """docker/examples/kubernetes: the Deployment rolls, mends a crash inside of a pod; the Job succeeds."""
-
-    def apply(text: str) -> None:
-        must([*kubectl, "apply", "--filename", "-"], data=text.encode())
-
-    def rolled() -> list[str]:
-        must([*kubectl, "rollout", "status", "--timeout=200s", "deployment/two-services"])
-        listing = [*kubectl, "get", "pods", "--selector=app=two-services", "--output=name"]
-        wait_until(lambda: len(must(listing).split()) == 2, "the old pods are gone")
-        return must(listing).split()
-
-    text = changed("kubernetes/deployment.yaml", image, "-f", "/etc/run/services.toml")
-    apply(text)
-    first = rolled()
-    run = ["exec", first[0], "--", "/bin/run", "-c"]
-    must([*kubectl, *run, "signal", "KILL", "web"])
-    restarted = re.compile(r"^web +ready +healthy +\d+ +\S+ +1 ", re.MULTILINE)
-    wait_until(lambda: restarted.search(must([*kubectl, *run, "status"])), "web is restarted inside")
-    what = "jsonpath={.status.containerStatuses[0].restartCount}"
-    assert must([*kubectl, "get", first[0], "--output", what]) == "0"
-    apply(text.replace("labels: {app: two-services}", "labels: {app: two-services, release: second}"))
-    assert not set(first) & set(rolled())
-    must([*kubectl, "delete", "deployment/two-services", "configmap/two-services"])
-
-    apply(
-        IMAGE.sub(
-            rf"\1image: {image}\n\1args: [-f, /etc/run/services.toml]", (EXAMPLES / "kubernetes/job.yaml").read_text()
-        )
-    )
-    must([*kubectl, "wait", "--for=condition=complete", "--timeout=200s", "job/migrate"])
-    log = must([*kubectl, "logs", "job/migrate"])
-    assert re.search(r"migrate +\| the tables are there(?s:.*)index +\| they are indexed", log), log
-    must([*kubectl, "delete", "job/migrate", "configmap/migrate"])
-
-
 def quadlet(on: ClientEngine) -> None:
     """docker/examples/podman/two-services.container: podman's generator makes a unit of it."""
     assert QUADLET, "there is no quadlet"
