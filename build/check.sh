@@ -53,7 +53,11 @@ case $what in
         # What cannot be installed is no reason to stop: the table tells which engine is not there.
         for engine in ${ENGINES:-docker podman gvisor nspawn swarm}; do
             case $engine in
-                podman*) (need podman podman crun crun runc runc newuidmap uidmap catatonit catatonit setpriv util-linux) ;;
+                podman*)
+                    (
+                        need podman podman crun crun runc runc newuidmap uidmap catatonit catatonit setpriv util-linux
+                        tests/elsewhere/quadlet.sh .work/quadlet
+                    ) ;;
                 gvisor) (need dockerd docker.io docker docker.io runsc runsc) ;;
                 docker | swarm) (need dockerd docker.io docker docker.io) ;;
                 kubernetes)
