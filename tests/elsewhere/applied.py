@@ -33,8 +33,10 @@ class Example:
         self.space = unique_name()
         must([*cluster.kubectl, "create", "namespace", self.space])
         self.kubectl = [*cluster.kubectl, "--namespace", self.space]
-        path = str(EXAMPLES / "kubernetes" / file)
-        read = must([*self.kubectl, "apply", "--dry-run=client", "--output=json", "--filename", path])
+        text = (EXAMPLES / "kubernetes" / file).read_text().replace("policy/v1\n", "policy/v1beta1\n")  # before 1.21
+        read = must(
+            [*self.kubectl, "apply", "--dry-run=client", "--output=json", "--filename", "-"], data=text.encode()
+        )
         self.objects = {item["kind"]: item for item in json.loads(read)["items"]}
 
     def container(self) -> dict[str, Any]:

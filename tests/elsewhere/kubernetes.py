@@ -8,8 +8,9 @@ from hashlib import sha256
 from typing import Any, ClassVar
 
 from boxes import USER, Box, Engine, How, must
-from cluster import BINARIES, IMAGE, Cluster
+from cluster import IMAGE, Cluster
 from engine import layer_of, unique_name
+from node import BINARIES
 from pods import Pod
 from workloads import ALONE, WORKLOADS
 
@@ -49,7 +50,7 @@ def archive(name: str, layer: bytes, entry: list[str]) -> bytes:
 
 
 class Kubernetes(Engine):
-    """A whole cluster of one node."""
+    """A whole cluster of one node, and of two for a drain."""
 
     name = "kubernetes"
     packages = (
@@ -67,9 +68,8 @@ class Kubernetes(Engine):
         """Start it."""
         self.cluster = Cluster()
         pause = layer_of({"pause": BINARIES / "pause"})
-        for name, data, entry in (("localhost/pause:1", pause, ["/pause"]), (IMAGE, layer, ["/bin/run"])):
-            must([*self.cluster.ctr(), "image", "import", "-"], data=archive(name, data, entry))
-        self.cluster.start_kubelet()
+        images = ("localhost/pause:1", pause, ["/pause"]), (IMAGE, layer, ["/bin/run"])
+        self.cluster.start([archive(*image) for image in images])
 
     def version(self) -> str:
         """That of the kubelet, and of containerd."""
