@@ -53,13 +53,18 @@ case $what in
         # What cannot be installed is no reason to stop: the table tells which engine is not there.
         for engine in ${ENGINES:-docker podman gvisor nspawn swarm}; do
             case $engine in
-                podman*) (need podman podman crun crun runc runc newuidmap uidmap catatonit catatonit setpriv util-linux) ;;
+                podman*)
+                    (
+                        need podman podman crun crun runc runc newuidmap uidmap catatonit catatonit setpriv util-linux
+                        tests/elsewhere/quadlet.sh .work/quadlet
+                    ) ;;
                 gvisor) (need dockerd docker.io docker docker.io runsc runsc) ;;
                 docker | swarm) (need dockerd docker.io docker docker.io) ;;
                 kubernetes)
                     (
                         need etcd etcd-server containerd containerd runc runc kubectl kubernetes-client openssl openssl \
-                            ip iproute2 /usr/lib/cni/ptp containernetworking-plugins go golang-go gcc gcc cc:libc.a libc6-dev
+                            ip iproute2 /usr/lib/cni/ptp containernetworking-plugins iptables iptables \
+                            go golang-go gcc gcc cc:libc.a libc6-dev
                         tests/elsewhere/kubernetes.sh .work/kubernetes
                     ) ;;
                 nspawn) (need systemd-nspawn systemd-container nsenter util-linux) ;;

@@ -149,6 +149,8 @@ class Engine(ABC):
     """Cases for which it has nothing, and why."""
     examples: ClassVar[dict[str, Any]] = {}
     """More cases: the examples that are for this engine, each a function that takes it."""
+    alone: ClassVar[dict[str, Any]] = {}
+    """Cases that take the engine for themselves, after all others."""
     killed: ClassVar[int] = 137
     """The exit code that it tells of a container that it has killed."""
     stopped_by_init: ClassVar[Stopped] = Stopped(143, "TERM (15)")

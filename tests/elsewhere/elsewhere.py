@@ -45,7 +45,7 @@ def passes(engine: Engine, name: str, row: Row) -> None:
     """Run a case, and note how it went."""
     begin = time.monotonic()
     try:
-        (CASES | engine.examples)[name](engine)
+        (CASES | engine.examples | engine.alone)[name](engine)
     except Exception as error:
         row.failed[name] = f"{error}".strip() or type(error).__name__
         print(f"elsewhere: {engine.name}: {name}: FAILED", *traceback.format_exception(error), sep="\n", flush=True)
@@ -60,10 +60,11 @@ def tried(kind: type[Engine], layer: bytes, only: str) -> Row:
     try:
         engine.open(layer)
         row.version = engine.version()
-        names = [name for name in [*CASES, *engine.examples] if only in name]
-        row.lacks = {name: why for name, why in engine.lacks.items() if name in names}
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            list(pool.map(lambda name: passes(engine, name, row), [name for name in names if name not in row.lacks]))
+        row.lacks = {name: why for name, why in engine.lacks.items() if only in name}
+        for at_once, cases in (AT_ONCE, CASES | engine.examples), (1, engine.alone):
+            names = [name for name in cases if only in name and name not in row.lacks]
+            with ThreadPoolExecutor(at_once) as pool:
+                list(pool.map(lambda name: passes(engine, name, row), names))
     except MissingError as error:
         row.missing = f"{error}; install: {kind.packages}"
     except Exception as error:

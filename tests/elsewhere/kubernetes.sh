@@ -4,7 +4,7 @@
 #   tests/elsewhere/kubernetes.sh FOLDER
 set -euo pipefail
 out=$(realpath -m "$1")
-[ ! -x "$out/kube-scheduler" ] || exit 0
+[ ! -x "$out/kube-proxy" ] || exit 0
 mkdir -p "$out"
 work=$(mktemp -d)
 trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
@@ -43,3 +43,4 @@ packages=$(grep -rl '+k8s:openapi-gen=' pkg vendor/k8s.io staging/src/k8s.io --i
 build kube-apiserver
 build kube-controller-manager
 build kube-scheduler
+build kube-proxy

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import tempfile
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from clients import ClientBox, ClientEngine
 from harness import DEADLINE, wait_until
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docker" / "examples"
-QUADLET = next(filter(os.path.exists, ("/usr/libexec/podman/quadlet", "/usr/lib/podman/quadlet")), "")
+OURS = Path(__file__).resolve().parents[2] / ".work" / "quadlet" / "quadlet"
+"""What quadlet.sh makes."""
+QUADLET = next(filter(os.path.exists, ("/usr/libexec/podman/quadlet", "/usr/lib/podman/quadlet", str(OURS))), "")
 """podman's generator of units, which it has from version 4.4 on."""
 
 PORTS = re.compile(r"^ +ports:\n(?: +- \{.*\n)+", re.MULTILINE)
@@ -135,44 +138,36 @@ def stack(on: ClientEngine) -> None:
             example.remove()
 
 
-def applied(kubectl: list[str], image: str) -> None:
-    """docker/examples/kubernetes: the Deployment rolls, mends a crash inside of a pod; the Job succeeds."""
-
-    def apply(text: str) -> None:
-        must([*kubectl, "apply", "--filename", "-"], data=text.encode())
-
-    def rolled() -> list[str]:
-        must([*kubectl, "rollout", "status", "--timeout=200s", "deployment/two-services"])
-        listing = [*kubectl, "get", "pods", "--selector=app=two-services", "--output=name"]
-        wait_until(lambda: len(must(listing).split()) == 2, "the old pods are gone")
-        return must(listing).split()
-
-    text = changed("kubernetes/deployment.yaml", image, "-f", "/etc/run/services.toml")
-    apply(text)
-    first = rolled()
-    run = ["exec", first[0], "--", "/bin/run", "-c"]
-    must([*kubectl, *run, "signal", "KILL", "web"])
-    restarted = re.compile(r"^web +ready +healthy +\d+ +\S+ +1 ", re.MULTILINE)
-    wait_until(lambda: restarted.search(must([*kubectl, *run, "status"])), "web is restarted inside")
-    what = "jsonpath={.status.containerStatuses[0].restartCount}"
-    assert must([*kubectl, "get", first[0], "--output", what]) == "0"
-    apply(text.replace("labels: {app: two-services}", "labels: {app: two-services, release: second}"))
-    assert not set(first) & set(rolled())
-    must([*kubectl, "delete", "deployment/two-services", "configmap/two-services"])
-
-    apply(
-        IMAGE.sub(
-            rf"\1image: {image}\n\1args: [-f, /etc/run/services.toml]", (EXAMPLES / "kubernetes/job.yaml").read_text()
-        )
-    )
-    must([*kubectl, "wait", "--for=condition=complete", "--timeout=200s", "job/migrate"])
-    log = must([*kubectl, "logs", "job/migrate"])
-    assert re.search(r"migrate +\| the tables are there(?s:.*)index +\| they are indexed", log), log
-    must([*kubectl, "delete", "job/migrate", "configmap/migrate"])
+def without_systemd(words: list[str], folder: str, image: str) -> list[str]:
+    """A command of quadlet's unit for the image of the cases: no network, no cgroups and specifiers of systemd's."""
+    taken = {"--cgroups=split", "--sdnotify=conmon"}
+    kept = [word.replace("%t", folder).replace("%N", "two-services") for word in words[1:] if word not in taken]
+    while "--publish" in kept:
+        at = kept.index("--publish")
+        del kept[at : at + 2]
+    if kept[0] == "run":
+        assert kept[-1] == "localhost/two-services", kept
+        log = f"path={folder}/log"  # which stays when the container is removed
+        kept[1:] = ["--network", "none", "--log-opt", log, *kept[1:-1], f"localhost/{image}", "-f", "/etc/two.toml"]
+    return kept
 
 
 def quadlet(on: ClientEngine) -> None:
-    """docker/examples/podman/two-services.container: podman's generator makes a unit of it."""
-    assert QUADLET, "there is no quadlet"
+    """docker/examples/podman/two-services.container: podman's generator makes a unit of it, whose commands do."""
     made = must(["env", f"QUADLET_UNIT_DIRS={EXAMPLES / 'podman'}", QUADLET, "-dryrun"])
-    assert "ExecStart=" in made and "localhost/two-services" in made, made
+    commands = {name: shlex.split(words) for name, words in re.findall(r"^(ExecSt\w+)=-?(.*)$", made, re.MULTILINE)}
+    assert {"ExecStart", "ExecStop"} <= set(commands), made
+    with tempfile.TemporaryDirectory(prefix="run-quadlet-") as folder:
+        Path(folder).chmod(0o777)  # podman without root writes to it, too
+        try:
+            must([*on.client, *without_systemd(commands["ExecStart"], folder, on.image)])
+            box = ClientBox(on.client, "two-services", 0)
+            probe = [*on.client, "healthcheck", "run", box.name]
+            wait_until(lambda: call(probe)[0] == 0, "its HealthCmd succeeds", DEADLINE / 3)
+            told = box.look(".HostConfig.ReadonlyRootfs"), box.look(".EffectiveCaps"), box.look(".Config.StopTimeout")
+            assert told == ("true", "[]", "15"), told
+            must([*on.client, *without_systemd(commands["ExecStop"], folder, on.image)])
+            log = must([*on.client[:-1], "cat", f"{folder}/log"])
+            assert log.count("killed by TERM (15); stopped") == 2 and "exiting with code 0" in log, log
+        finally:
+            call([*on.client, "rm", "--force", "two-services"])

@@ -57,11 +57,11 @@ class Podman(ClientEngine):
     box = PodmanBox
     examples: ClassVar[dict[str, Any]] = {
         "examples/podman/pod.yaml": pod,
-        "examples/podman, quadlet": quadlet,
         "examples/kubernetes, played": deployment,
     }
+    alone: ClassVar[dict[str, Any]] = {"examples/podman, quadlet": quadlet}  # whose name is that of the pod
     lacks: ClassVar[dict[str, str]] = (
-        {} if QUADLET else {"examples/podman, quadlet": "this podman has none: it comes with 4.4"}
+        {} if QUADLET else {"examples/podman, quadlet": "there is none: it comes with podman 4.4"}
     )
 
     def open(self, layer: bytes) -> None:
