@@ -7,7 +7,7 @@ import subprocess
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -159,6 +159,8 @@ class Engine(ABC):
     def __init__(self) -> None:
         """Nothing is started yet."""
         self._boxes: list[Box] = []
+        self._undo = ExitStack()
+        """What open() has to have undone: it notes each step, for it may fail at the next one."""
 
     @abstractmethod
     def open(self, layer: bytes) -> None:
@@ -172,9 +174,9 @@ class Engine(ABC):
     def _start(self, words: Sequence[str], how: How) -> Box:
         """Start a container with these words for /bin/run."""
 
-    @abstractmethod
     def close(self) -> None:
         """Stop it, and remove what it has left."""
+        self._undo.close()
 
     def terminal(self, *words: str) -> list[str]:
         """The command that starts such a container at the terminal that it is itself started at."""
