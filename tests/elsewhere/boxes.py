@@ -49,7 +49,8 @@ class Stopped(NamedTuple):
     """How a command ends that is stopped."""
 
     code: int
-    signal: str
+    signals: str
+    """A pattern of those that may end it."""
 
 
 def call(words: Sequence[str], *, data: bytes = b"", seconds: float = DEADLINE) -> tuple[int, str]:
@@ -151,7 +152,7 @@ class Engine(ABC):
     """More cases: the examples that are for this engine, each a function that takes it."""
     killed: ClassVar[int] = 137
     """The exit code that it tells of a container that it has killed."""
-    stopped_by_init: ClassVar[Stopped] = Stopped(143, "TERM (15)")
+    stopped_by_init: ClassVar[Stopped] = Stopped(143, r"TERM \(15\)")
     """What comes of its stop where an init of its own is PID 1."""
     user: ClassVar[int] = USER
     """Who runs in a hardened container, as seen there."""

@@ -88,8 +88,8 @@ class Nspawn(Engine):
     packages = "systemd-container"
     user = 0
     killed = 1
-    stopped_by_init = Stopped(0, "HUP (1)")
-    """Its stub of an init sends HUP and TERM to all, and says no more than that it was stopped."""
+    stopped_by_init = Stopped(0, r"(?:HUP \(1\)|TERM \(15\))")
+    """Its stub of an init sends all TERM and HUP, and either may come first; it says only that it was stopped."""
     lacks: ClassVar[dict[str, str]] = {
         "its own health check": "it has none",
         "a shared pid namespace": "it has no option for it",
