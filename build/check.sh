@@ -51,15 +51,17 @@ case $what in
         ;;
     elsewhere)
         # What cannot be installed is no reason to stop: the table tells which engine is not there.
+        dockers=(dockerd docker.io docker docker.io)
+        podmans=(podman podman crun crun runc runc newuidmap uidmap catatonit catatonit setpriv util-linux)
+        gvisors=("${dockers[@]}" runsc runsc)
+        nspawns=(systemd-nspawn systemd-container nsenter util-linux)
+        # All at once is quicker, and leaves nothing to do below.
+        [ -n "${ENGINES:-}" ] || (need "${podmans[@]}" "${gvisors[@]}" "${nspawns[@]}" /bin/busybox busybox-static) || true
         for engine in ${ENGINES:-docker podman gvisor nspawn swarm}; do
             case $engine in
-                podman*)
-                    (
-                        need podman podman crun crun runc runc newuidmap uidmap catatonit catatonit setpriv util-linux
-                        tests/elsewhere/quadlet.sh .work/quadlet
-                    ) ;;
-                gvisor) (need dockerd docker.io docker docker.io runsc runsc) ;;
-                docker | swarm) (need dockerd docker.io docker docker.io) ;;
+                podman*) (need "${podmans[@]}" && tests/elsewhere/quadlet.sh .work/quadlet) ;;
+                gvisor) (need "${gvisors[@]}") ;;
+                docker | swarm) (need "${dockers[@]}") ;;
                 kubernetes)
                     (
                         need etcd etcd-server containerd containerd runc runc kubectl kubernetes-client openssl openssl \
@@ -67,7 +69,7 @@ case $what in
                             go golang-go gcc gcc cc:libc.a libc6-dev
                         tests/elsewhere/kubernetes.sh .work/kubernetes
                     ) ;;
-                nspawn) (need systemd-nspawn systemd-container nsenter util-linux) ;;
+                nspawn) (need "${nspawns[@]}") ;;
             esac || true
         done
         need /bin/busybox busybox-static

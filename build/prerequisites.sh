@@ -34,7 +34,12 @@ need() {
     command -v apt-get >/dev/null || stop "missing: ${missing[*]} (the names of Debian's packages): install them first"
     [ "$(id -u)" = 0 ] || stop "missing: ${missing[*]}. Type: sudo $command"
     say "missing: ${missing[*]}. Installing: $command"
-    apt-get update -qq && DEBIAN_FRONTEND=noninteractive $command -qq -o DPkg::Lock::Timeout=600 >/dev/null
+    # A second time: a mirror that is just being updated has not yet all that its list names.
+    get_packages "$command" || get_packages "$command"
+}
+
+get_packages() { # COMMAND
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive $1 -qq -o DPkg::Lock::Timeout=600 >/dev/null
 }
 
 # The Python to build with, if it has what the way of linking takes: the one that PYTHON names, or the first that is found.

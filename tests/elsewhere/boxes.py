@@ -7,7 +7,7 @@ import subprocess
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -49,7 +49,8 @@ class Stopped(NamedTuple):
     """How a command ends that is stopped."""
 
     code: int
-    signal: str
+    signals: str
+    """A pattern of those that may end it."""
 
 
 def call(words: Sequence[str], *, data: bytes = b"", seconds: float = DEADLINE) -> tuple[int, str]:
@@ -153,7 +154,7 @@ class Engine(ABC):
     """Cases that take the engine for themselves, after all others."""
     killed: ClassVar[int] = 137
     """The exit code that it tells of a container that it has killed."""
-    stopped_by_init: ClassVar[Stopped] = Stopped(143, "TERM (15)")
+    stopped_by_init: ClassVar[Stopped] = Stopped(143, r"TERM \(15\)")
     """What comes of its stop where an init of its own is PID 1."""
     user: ClassVar[int] = USER
     """Who runs in a hardened container, as seen there."""
@@ -161,6 +162,8 @@ class Engine(ABC):
     def __init__(self) -> None:
         """Nothing is started yet."""
         self._boxes: list[Box] = []
+        self._undo = ExitStack()
+        """What open() has to have undone: it notes each step, for it may fail at the next one."""
 
     @abstractmethod
     def open(self, layer: bytes) -> None:
@@ -174,9 +177,9 @@ class Engine(ABC):
     def _start(self, words: Sequence[str], how: How) -> Box:
         """Start a container with these words for /bin/run."""
 
-    @abstractmethod
     def close(self) -> None:
         """Stop it, and remove what it has left."""
+        self._undo.close()
 
     def terminal(self, *words: str) -> list[str]:
         """The command that starts such a container at the terminal that it is itself started at."""

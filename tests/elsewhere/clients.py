@@ -118,9 +118,3 @@ class ClientEngine(Engine):
         name = unique_name()
         self._boxes.append(self.box(self.client, name, 1))
         return [*self.client, "run", "-it", "--name", name, *self.run_options, self.image, *words]
-
-    def close(self) -> None:
-        """Remove the images."""
-        for name in self.image, self._probed:
-            if name:
-                call([*self.client, "rmi", "--force", name])

@@ -11,11 +11,14 @@ from typing import Any, ClassVar
 from boxes import USER, Box, Engine, How, MissingError, call, must
 from clients import ClientBox, ClientEngine
 from engine import unique_name
-from harness import wait_until
+from harness import DEADLINE, wait_until
 from manifests import stack
 
 RUNSC = ["--platform=ptrace", "--network=none", "--ignore-cgroups"]
 """gVisor without KVM, without a network, and without cgroups, which take what is not everywhere to be had."""
+
+STARTS = 3
+"""How often an engine is started: it gives up when its containerd does not answer within seconds, on a busy machine."""
 
 
 class Daemon:
@@ -32,25 +35,38 @@ class Daemon:
         config.write_text(json.dumps({"runtimes": runtimes}))
         host = f"unix://{self._folder}/engine.sock"
         folders = [f"--{what}={self._folder}/{what}" for what in ("data-root", "exec-root", "pidfile")]
-        words = ["dockerd", "--config-file", str(config), "--host", host, *folders, "--bridge=none", "--iptables=false"]
-        with (self._folder / "log").open("wb") as log:
-            self._process = subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
+        self._words = ["dockerd", "--config-file", str(config), "--host", host, *folders]
+        self._words += ["--bridge=none", "--iptables=false"]
         self.client = ["docker", "--host", host]
-        try:
-            wait_until(lambda: call([*self.client, "info"])[0] == 0 or self._process.poll() is not None, "dockerd")
-        except AssertionError:
-            pass
-        if call([*self.client, "info"])[0] != 0:
-            last = (self._folder / "log").read_text().splitlines()[-3:]
+        if not any(self._answers() for _ in range(STARTS)):
+            last = (self._folder / "log").read_text(errors="replace").splitlines()[-3:]
             self.stop()
             raise MissingError("dockerd does not start: " + " / ".join(last))
 
+    def _answers(self) -> bool:
+        """Whether it answers once it is started."""
+        with (self._folder / "log").open("wb") as log:
+            self._process = subprocess.Popen(
+                self._words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        try:
+            wait_until(lambda: self._process.poll() is not None or call([*self.client, "info"])[0] == 0, "dockerd")
+        except (AssertionError, subprocess.TimeoutExpired):
+            self._end()
+        return self._process.poll() is None
+
+    def _end(self) -> None:
+        """End it: it stops what still runs."""
+        self._process.terminate()
+        try:
+            self._process.wait(DEADLINE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
     def stop(self) -> None:
         """Stop it, with what it has mounted."""
-        self._process.terminate()
-        self._process.wait()
+        self._end()
         mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
         for mount in sorted((m for m in mounts if m.startswith(f"{self._folder}/")), reverse=True):
             call(["umount", "--lazy", mount])
@@ -68,9 +84,10 @@ class Docker(ClientEngine):
     }
 
     def open(self, layer: bytes) -> None:
-        """Start it."""
-        self._daemon = Daemon()
-        self.client = self._daemon.client
+        """Start it: all that it has is in its folder."""
+        daemon = Daemon()
+        self._undo.callback(daemon.stop)
+        self.client = daemon.client
         self.load(layer)
 
     def version(self) -> str:
@@ -81,10 +98,6 @@ class Docker(ClientEngine):
     def look(self, what: str) -> str:
         """A version."""
         return must([*self.client, "version", "--format", what]).strip()
-
-    def close(self) -> None:
-        """Stop it: all that it has is in its folder."""
-        self._daemon.stop()
 
 
 SUBREAPER = "which gVisor's kernel of 2022 has not"
@@ -151,8 +164,11 @@ class Task(ClientBox):
         return code == 0 and state.strip() != "created"
 
     def ask_to_stop(self) -> None:
-        """Have no task any more. What it has left is looked at now: the swarm may remove its container at once."""
-        must([*self._client, "service", "scale", "--detach", f"{self._service}=0"])
+        """Have a new task instead, as for any change of a service; the node, a manager, is not one that may run it.
+
+        The old one's container is left as it is, while that of a task too many, as by `scale`, is removed at once.
+        """
+        must([*self._client, "service", "update", "--detach", "--constraint-add", "node.role==worker", self._service])
 
     def remove(self) -> None:
         """Remove the service."""
@@ -172,9 +188,16 @@ class Swarm(Docker):
     }
 
     def open(self, layer: bytes) -> None:
-        """Start it; the port is one that nobody else has."""
+        """Start it; the port is one that nobody else has, and a node that stands still for a minute is still there."""
         super().open(layer)
-        must([*self.client, "swarm", "init", "--advertise-addr", "127.0.0.1", "--listen-addr", "127.0.0.1:0"])
+        addresses = ["--advertise-addr", "127.0.0.1", "--listen-addr", "127.0.0.1:0"]
+        must([*self.client, "swarm", "init", *addresses, "--dispatcher-heartbeat", "60s"])
+        self._undo.callback(self._leave)
+
+    def _leave(self) -> None:
+        """Remove the one thing that a swarm has outside of the engine's folder: a network interface."""
+        must([*self.client, "swarm", "leave", "--force"])
+        must([*self.client, "network", "rm", "docker_gwbridge"])
 
     def version(self) -> str:
         """The engine's version."""

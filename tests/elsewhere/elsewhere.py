@@ -41,6 +41,12 @@ def chosen(words: list[str]) -> list[type[Engine]]:
     return [known[name] for name in dict.fromkeys(picked)]
 
 
+def say(*lines: str) -> None:
+    """Print lines at once: print() writes the end of the last one apart, and other threads write in between."""
+    sys.stdout.write("elsewhere: " + "\n".join([*lines, ""]))
+    sys.stdout.flush()
+
+
 def passes(engine: Engine, name: str, row: Row) -> None:
     """Run a case, and note how it went."""
     begin = time.monotonic()
@@ -48,10 +54,10 @@ def passes(engine: Engine, name: str, row: Row) -> None:
         (CASES | engine.examples | engine.alone)[name](engine)
     except Exception as error:
         row.failed[name] = f"{error}".strip() or type(error).__name__
-        print(f"elsewhere: {engine.name}: {name}: FAILED", *traceback.format_exception(error), sep="\n", flush=True)
+        say(f"{engine.name}: {name}: FAILED", *traceback.format_exception(error))
         return
     row.passed.append(name)
-    print(f"elsewhere: {engine.name}: {name}: passed in {time.monotonic() - begin:.1f} s", flush=True)
+    say(f"{engine.name}: {name}: passed in {time.monotonic() - begin:.1f} s")
 
 
 def tried(kind: type[Engine], layer: bytes, only: str) -> Row:
@@ -74,7 +80,7 @@ def tried(kind: type[Engine], layer: bytes, only: str) -> Row:
             try:
                 clean_up()
             except Exception as error:  # what is left behind is no reason not to tell the rest
-                print(f"elsewhere: {engine.name}: cleaning up: {error!r}", flush=True)
+                say(f"{engine.name}: cleaning up: {error!r}")
     row.seconds = time.monotonic() - begin
     return row
 

@@ -3,6 +3,7 @@
 import shutil
 import socket
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 from boxes import MissingError
@@ -12,16 +13,16 @@ from serving import AWAKE, FOREVER, Line, Services, file_of
 APPLETS = "sh sleep setsid echo cat id grep touch true kill httpd nc date"
 
 
-def free_port() -> int:
-    """A port that nobody uses: some engines give containers the network of the machine."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
+def free_ports(number: int) -> list[int]:
+    """Ports that nobody uses: some engines give containers the network of the machine."""
+    with ExitStack() as stack:  # none is free again before all are found: they differ
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
 
 
-PORT = free_port()
-PORTS = free_port(), free_port()
+PORT, *PORTS = free_ports(3)
 LINES = 20000
 """How many lines each service writes, where all are counted."""
 

@@ -6,7 +6,7 @@ import shlex
 import tempfile
 from pathlib import Path
 
-from boxes import call, must
+from boxes import GRACE, call, must
 from clients import ClientBox, ClientEngine
 from harness import DEADLINE, wait_until
 
@@ -42,10 +42,10 @@ def play(on: ClientEngine, name: str, words: list[str], containers: list[str]) -
         try:
             boxes = [ClientBox(on.client, container, 0) for container in containers]
             for box in boxes:
-                wait_until(lambda box=box: healthy(box), f"{box.name} is healthy", DEADLINE / 3)  # type: ignore[misc]
+                wait_until(lambda box=box: healthy(box), f"{box.name} is healthy")  # type: ignore[misc]
                 told = box.look(".Config.User"), box.look(".HostConfig.ReadonlyRootfs"), box.look(".EffectiveCaps")
                 assert told == ("1000:1000", "true", "[]"), told
-            must([*on.client, "pod", "stop", *[box.look(".Pod") for box in boxes]])
+            must([*on.client, "pod", "stop", "--time", f"{GRACE}", *[box.look(".Pod") for box in boxes]])
             for box in boxes:
                 assert box.exit_code() == 0, box.log()
                 assert box.log().count("killed by TERM (15); stopped") == 2, box.log()
@@ -55,27 +55,31 @@ def play(on: ClientEngine, name: str, words: list[str], containers: list[str]) -
 
 def pod(on: ClientEngine) -> None:
     """docker/examples/podman/pod.yaml."""
-    play(on, "podman/pod.yaml", ["-f", "/etc/two.toml"], ["two-services-app"])
+    play(on, "podman/pod.yaml", ["-t", '"100"', "-f", "/etc/two.toml"], ["two-services-app"])
 
 
 def deployment(on: ClientEngine) -> None:
     """docker/examples/kubernetes/deployment.yaml, which podman plays as well, its ConfigMap included."""
     names = [f"two-services-pod-{number}-two-services" for number in range(2)]
-    play(on, "kubernetes/deployment.yaml", ["-f", "/etc/run/services.toml"], names)
+    play(on, "kubernetes/deployment.yaml", ["-t", '"100"', "-f", "/etc/run/services.toml"], names)
 
 
 class Stack:
     """docker/examples/swarm/stack.yml, deployed for the image of the cases to a swarm of one node."""
 
     def __init__(self, on: ClientEngine, folder: str) -> None:
-        """Write what is changed: the node's network, which is all there is here, and what the image has to be told."""
+        """Write what is changed: the node's network, which is all there is here, and what the image has to be told.
+
+        Times after which the engine loses patience are longer: a shared machine may stand still.
+        """
         self._on = on
         self._file = Path(folder) / "changes.yml"
 
     def deploy(self, services: str, mark: str) -> None:
         """Deploy it with this file of services, and a mark by which it differs from what is there."""
         self._file.write_text(
-            f'version: "3.8"\nservices:\n  app:\n    command: [-t, "9", -f, /etc/{services}.toml]\n'
+            f'version: "3.8"\nservices:\n  app:\n    command: [-t, "100", -f, /etc/{services}.toml]\n'
+            f"    stop_grace_period: {GRACE}s\n    healthcheck: {{timeout: {GRACE}s}}\n"
             f"    environment: {{MARK: {mark}}}\n    networks: [node]\n"
             "networks:\n  node:\n    external: true\n    name: host\n"
         )

@@ -56,7 +56,13 @@ class Machine(Box):
 
     def kill(self, name: str) -> None:
         """Send `run` a signal, as `machinectl kill` does."""
-        os.kill(self.pid(), signal.Signals[f"SIG{name}"])
+        self._kill(signal.Signals[f"SIG{name}"])
+
+    def _kill(self, signum: int) -> None:
+        """Send `run` a signal: where it is not there, kill(2) would take 0 for the processes of this program."""
+        pid = self.pid()
+        assert pid, f"it has ended:\n{self.log()}"
+        os.kill(pid, signum)
 
     def ask_to_stop(self) -> None:
         """TERM for nspawn, which tells `run`; after the grace KILL for all, as in a unit of systemd."""
@@ -64,7 +70,7 @@ class Machine(Box):
         try:
             self._process.wait(self._grace)
         except subprocess.TimeoutExpired:
-            os.kill(self.pid(), signal.SIGKILL)
+            self._kill(signal.SIGKILL)
 
     def remove(self) -> None:
         """Kill it."""
@@ -82,8 +88,8 @@ class Nspawn(Engine):
     packages = "systemd-container"
     user = 0
     killed = 1
-    stopped_by_init = Stopped(0, "HUP (1)")
-    """Its stub of an init sends HUP and TERM to all, and says no more than that it was stopped."""
+    stopped_by_init = Stopped(0, r"(?:HUP \(1\)|TERM \(15\))")
+    """Its stub of an init sends all TERM and HUP, and either may come first; it says only that it was stopped."""
     lacks: ClassVar[dict[str, str]] = {
         "its own health check": "it has none",
         "a shared pid namespace": "it has no option for it",
@@ -94,6 +100,7 @@ class Nspawn(Engine):
         if shutil.which("systemd-nspawn") is None:
             raise MissingError("there is no systemd-nspawn")
         self._folder = Path(tempfile.mkdtemp(prefix="run-nspawn-"))
+        self._undo.callback(shutil.rmtree, self._folder, ignore_errors=True)
         self._folder.chmod(0o755)
         with tarfile.open(fileobj=io.BytesIO(layer)) as archive:
             archive.extractall(self._folder / "root")
@@ -131,7 +138,3 @@ class Nspawn(Engine):
     def terminal(self, *words: str) -> list[str]:
         """The command that starts one at a terminal."""
         return [*self._words(self._folder / unique_name(), How()), "--console=interactive", "/bin/run", *words]
-
-    def close(self) -> None:
-        """Remove the folder."""
-        shutil.rmtree(self._folder, ignore_errors=True)

@@ -3,8 +3,9 @@
 import os
 import pwd
 import shutil
+import signal
 import tempfile
-from contextlib import ExitStack
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,6 +13,7 @@ from typing import Any, ClassVar
 from boxes import How, MissingError, call, mounts_without, must
 from clients import ClientBox, ClientEngine
 from engine import unique_name
+from harness import wait_until
 from manifests import QUADLET, deployment, pod, quadlet
 
 HYBRID = "/sys/fs/cgroup/unified"
@@ -64,29 +66,42 @@ class Podman(ClientEngine):
         {} if QUADLET else {"examples/podman, quadlet": "there is none: it comes with podman 4.4"}
     )
 
+    _besides = ""
+    """What the version has to say besides."""
+
     def open(self, layer: bytes) -> None:
         """Make a folder for all that it keeps, with its configuration."""
         for name in "podman", self.runtime:
             if shutil.which(name) is None:
                 raise MissingError(f"there is no {name}")
-        self._stack = ExitStack()
-        self._inside = self._stack.enter_context(mounts_without(HYBRID))
-        self._folder = Path(tempfile.mkdtemp(prefix="run-podman-"))
-        self._folder.chmod(0o755)
-        self.client = [*self._inside, *self.configured(self._folder), "podman"]
+        inside = self._undo.enter_context(mounts_without(HYBRID))
+        self._start_with(inside, "overlay")
+        code, out = call([*self.client, "info"])
+        if code != 0:
+            self._start_with(inside, "vfs")
+            self._besides = ", vfs"
+            assert call([*self.client, "info"])[0] == 0, out.strip().splitlines()[-1]
         self.load(layer)
 
-    def configured(self, folder: Path) -> list[str]:
+    def _start_with(self, inside: list[str], driver: str) -> None:
+        """Have a new folder with this driver for its layers."""
+        folder = Path(tempfile.mkdtemp(prefix="run-podman-"))
+        self._undo.callback(shutil.rmtree, folder, ignore_errors=True)
+        folder.chmod(0o755)
+        self.client = [*inside, *self.configured(folder, driver), "podman"]
+        self._undo.callback(call, [*self.client, "system", "reset", "--force"])
+
+    def configured(self, folder: Path, driver: str) -> list[str]:
         """Write the configuration; the words before a command that is to have it."""
         (folder / "containers.conf").write_text(CONTAINERS.format(runtime=self.runtime))
-        (folder / "storage.conf").write_text(STORAGE.format(folder=folder, driver="overlay"))
+        (folder / "storage.conf").write_text(STORAGE.format(folder=folder, driver=driver))
         files = [f"CONTAINERS_CONF={folder}/containers.conf", f"CONTAINERS_STORAGE_CONF={folder}/storage.conf"]
         return ["env", *files, "DISABLE_HC_SYSTEMD=true"]
 
     def version(self) -> str:
         """Podman's version, and its runtime's."""
         runtime = must([self.runtime, "--version"]).split()[2]
-        return f"podman {must(['podman', '--version']).split()[2]}, {self.runtime} {runtime}"
+        return f"podman {must(['podman', '--version']).split()[2]}, {self.runtime} {runtime}{self._besides}"
 
     def with_probe(self) -> str:
         """An option gives it: images of the OCI's format have none."""
@@ -100,12 +115,6 @@ class Podman(ClientEngine):
         if how.health:
             options += ["--health-cmd", PROBE, "--health-retries", "1"]
         return options
-
-    def close(self) -> None:
-        """Remove all that it keeps."""
-        call([*self.client, "system", "reset", "--force"])
-        self._stack.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 class PodmanRunc(Podman):
@@ -127,16 +136,32 @@ class PodmanRootless(Podman):
         if shutil.which("newuidmap") is None:
             raise MissingError("there is no newuidmap (Debian's package uidmap)")
         must(["useradd", "--create-home", "--home-dir", f"/tmp/{self._user}", "--shell", "/bin/sh", self._user])
+        self._undo.callback(self._remove_user)
         super().open(layer)
 
-    def configured(self, folder: Path) -> list[str]:
+    def _remove_user(self) -> None:
+        """Remove the user, whom userdel(8) keeps while there is a process, such as the one that holds its namespace."""
+        wait_until(lambda: not self._end_processes(), f"no process of {self._user} is left")
+        must(["userdel", "--remove", self._user])
+
+    def _end_processes(self) -> list[int]:
+        """Kill all processes of the user, who was made for this; these were there."""
+        uid, found = pwd.getpwnam(self._user).pw_uid, []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with suppress(FileNotFoundError, ProcessLookupError):
+                if folder.stat().st_uid == uid:
+                    found.append(int(folder.name))
+                    os.kill(found[-1], signal.SIGKILL)
+        return found
+
+    def configured(self, folder: Path, driver: str) -> list[str]:
         """Write the configuration; become the user."""
         entry = pwd.getpwnam(self._user)
         for path in "xdg", "data":
             (folder / path).mkdir(mode=0o700)
             os.chown(folder / path, entry.pw_uid, entry.pw_gid)
-        words = super().configured(folder)
-        (folder / "storage.conf").write_text(STORAGE.format(folder=folder / "data", driver="overlay"))
+        words = super().configured(folder, driver)
+        (folder / "storage.conf").write_text(STORAGE.format(folder=folder / "data", driver=driver))
         become = ["setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--init-groups"]
         return [
             *(*become, "env", "-i", f"HOME={entry.pw_dir}", f"USER={self._user}", f"PATH={os.environ['PATH']}"),
@@ -150,11 +175,3 @@ class PodmanRootless(Podman):
     def options(self, how: How) -> list[str]:
         """Options of `run`: there is always a user namespace."""
         return super().options(replace(how, ids=False))
-
-    def close(self) -> None:
-        """Remove the user, too."""
-        super().close()
-        pause = self._folder / "xdg/libpod/tmp/pause.pid"
-        if pause.exists():
-            call(["kill", pause.read_text()])
-        call(["userdel", "--remove", self._user])
