@@ -193,8 +193,9 @@ class Engine(ABC):
 
     def remove_boxes(self) -> None:
         """Remove all containers."""
-        for box in self._boxes:
-            box.remove()
+        with ExitStack() as stack:  # all of them, even if one cannot be removed
+            for box in self._boxes:
+                stack.callback(box.remove)
         self._boxes.clear()
 
 
@@ -239,10 +240,17 @@ class Typist:
 
 
 @contextmanager
-def mounts_without(folder: str) -> Iterator[list[str]]:
-    """The words before a command for which nothing is mounted at this folder; all such commands share their mounts."""
-    script = 'if mountpoint -q "$0"; then umount "$0"; fi; echo; exec sleep infinity'
-    holder = subprocess.Popen(["unshare", "--mount", "sh", "-ec", script, folder], stdout=subprocess.PIPE)
+def own_mounts(without: str, empty: Sequence[str]) -> Iterator[list[str]]:
+    """The words before a command for which nothing is mounted at a folder, and others are its own, and empty.
+
+    All such commands share their mounts.
+    """
+    script = """
+    if mountpoint -q "$0"; then umount "$0"; fi
+    for folder; do mkdir -p "$folder"; mount -t tmpfs -o mode=1777 tmpfs "$folder"; done
+    echo; exec sleep infinity
+    """
+    holder = subprocess.Popen(["unshare", "--mount", "sh", "-ec", script, without, *empty], stdout=subprocess.PIPE)
     try:
         assert holder.stdout and holder.stdout.readline(), "no mount namespace can be made"
         yield ["nsenter", "--target", str(holder.pid), "--mount", "env", "--chdir=/"]

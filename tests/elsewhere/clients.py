@@ -1,12 +1,13 @@
 """Engines with a client in the manner of docker's, which podman's is as well: containers, and what they share."""
 
+import re
 import subprocess
 from collections.abc import Sequence
 from typing import ClassVar
 
 from boxes import USER, Box, Engine, How, call, must
 from engine import unique_name
-from harness import DEADLINE
+from harness import DEADLINE, wait_until
 
 ENTRY = 'ENTRYPOINT ["/bin/run"]'
 PROBE = 'HEALTHCHECK --interval=1s --timeout=60s --retries=1 CMD ["/bin/run", "-c", "health"]'
@@ -61,8 +62,13 @@ class ClientBox(Box):
         must([*self._client, "stop", "--time", f"{self._grace}", self.name], seconds=self._grace + 300)
 
     def remove(self) -> None:
-        """Remove it, whatever its state."""
-        call([*self._client, "rm", "--force", self.name])
+        """Remove it, whatever its state; the engine may do so itself, or not have taken all of it down yet."""
+
+        def removed() -> bool:
+            code, out = call([*self._client, "rm", "--force", self.name])
+            return code == 0 or bool(re.search("no such container|already in progress", out, re.IGNORECASE))
+
+        wait_until(removed, f"{self.name} is removed", DEADLINE / 10)
 
     def health(self) -> str:
         """What the engine's health check says."""

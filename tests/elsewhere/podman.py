@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from boxes import How, MissingError, call, mounts_without, must
+from boxes import How, MissingError, call, must, own_mounts
 from clients import ClientBox, ClientEngine
 from engine import unique_name
 from harness import wait_until
@@ -18,6 +18,10 @@ from manifests import QUADLET, deployment, pod, quadlet
 
 HYBRID = "/sys/fs/cgroup/unified"
 """Where cgroups of version 2 are beside those of version 1: crun refuses that."""
+
+SHARED = ("/run/libpod", "/dev/shm")
+"""Where every podman of a user has its state and its locks, whatever its configuration: `system reset` of one of them
+would take them away from all."""
 
 CONTAINERS = """
 [containers]
@@ -32,7 +36,7 @@ runtime = "{runtime}"
 
 STORAGE = """
 [storage]
-driver = "{driver}"
+driver = "overlay"
 graphroot = "{folder}/root"
 runroot = "{folder}/runroot"
 """
@@ -66,42 +70,34 @@ class Podman(ClientEngine):
         {} if QUADLET else {"examples/podman, quadlet": "there is none: it comes with podman 4.4"}
     )
 
-    _besides = ""
-    """What the version has to say besides."""
-
     def open(self, layer: bytes) -> None:
         """Make a folder for all that it keeps, with its configuration."""
         for name in "podman", self.runtime:
             if shutil.which(name) is None:
                 raise MissingError(f"there is no {name}")
-        inside = self._undo.enter_context(mounts_without(HYBRID))
-        self._start_with(inside, "overlay")
-        code, out = call([*self.client, "info"])
-        if code != 0:
-            self._start_with(inside, "vfs")
-            self._besides = ", vfs"
-            assert call([*self.client, "info"])[0] == 0, out.strip().splitlines()[-1]
-        self.load(layer)
-
-    def _start_with(self, inside: list[str], driver: str) -> None:
-        """Have a new folder with this driver for its layers."""
         folder = Path(tempfile.mkdtemp(prefix="run-podman-"))
         self._undo.callback(shutil.rmtree, folder, ignore_errors=True)
+        if must(["stat", "--file-system", "--format=%T", str(folder)]).strip() == "overlayfs":
+            # In a container: layers cannot be overlays there, but in memory they can.
+            must(["mount", "-t", "tmpfs", "tmpfs", str(folder)])
+            self._undo.callback(call, ["umount", "--lazy", str(folder)])
         folder.chmod(0o755)
-        self.client = [*inside, *self.configured(folder, driver), "podman"]
+        inside = self._undo.enter_context(own_mounts(HYBRID, SHARED))
+        self.client = [*inside, *self.configured(folder), "podman"]
         self._undo.callback(call, [*self.client, "system", "reset", "--force"])
+        self.load(layer)
 
-    def configured(self, folder: Path, driver: str) -> list[str]:
+    def configured(self, folder: Path) -> list[str]:
         """Write the configuration; the words before a command that is to have it."""
         (folder / "containers.conf").write_text(CONTAINERS.format(runtime=self.runtime))
-        (folder / "storage.conf").write_text(STORAGE.format(folder=folder, driver=driver))
+        (folder / "storage.conf").write_text(STORAGE.format(folder=folder))
         files = [f"CONTAINERS_CONF={folder}/containers.conf", f"CONTAINERS_STORAGE_CONF={folder}/storage.conf"]
         return ["env", *files, "DISABLE_HC_SYSTEMD=true"]
 
     def version(self) -> str:
         """Podman's version, and its runtime's."""
         runtime = must([self.runtime, "--version"]).split()[2]
-        return f"podman {must(['podman', '--version']).split()[2]}, {self.runtime} {runtime}{self._besides}"
+        return f"podman {must(['podman', '--version']).split()[2]}, {self.runtime} {runtime}"
 
     def with_probe(self) -> str:
         """An option gives it: images of the OCI's format have none."""
@@ -135,14 +131,14 @@ class PodmanRootless(Podman):
         self._user = unique_name()
         if shutil.which("newuidmap") is None:
             raise MissingError("there is no newuidmap (Debian's package uidmap)")
-        must(["useradd", "--create-home", "--home-dir", f"/tmp/{self._user}", "--shell", "/bin/sh", self._user])
+        must(["useradd", "--no-create-home", "--home-dir", "/nonexistent", "--shell", "/bin/sh", self._user])
         self._undo.callback(self._remove_user)
         super().open(layer)
 
     def _remove_user(self) -> None:
         """Remove the user, whom userdel(8) keeps while there is a process, such as the one that holds its namespace."""
         wait_until(lambda: not self._end_processes(), f"no process of {self._user} is left")
-        must(["userdel", "--remove", self._user])
+        must(["userdel", self._user])
 
     def _end_processes(self) -> list[int]:
         """Kill all processes of the user, who was made for this; these were there."""
@@ -154,17 +150,17 @@ class PodmanRootless(Podman):
                     os.kill(found[-1], signal.SIGKILL)
         return found
 
-    def configured(self, folder: Path, driver: str) -> list[str]:
+    def configured(self, folder: Path) -> list[str]:
         """Write the configuration; become the user."""
         entry = pwd.getpwnam(self._user)
-        for path in "xdg", "data":
+        for path in "xdg", "data", "home":
             (folder / path).mkdir(mode=0o700)
             os.chown(folder / path, entry.pw_uid, entry.pw_gid)
-        words = super().configured(folder, driver)
-        (folder / "storage.conf").write_text(STORAGE.format(folder=folder / "data", driver=driver))
+        words = super().configured(folder)
+        (folder / "storage.conf").write_text(STORAGE.format(folder=folder / "data"))
         become = ["setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--init-groups"]
         return [
-            *(*become, "env", "-i", f"HOME={entry.pw_dir}", f"USER={self._user}", f"PATH={os.environ['PATH']}"),
+            *(*become, "env", "-i", f"HOME={folder}/home", f"USER={self._user}", f"PATH={os.environ['PATH']}"),
             *(f"XDG_RUNTIME_DIR={folder}/xdg", *words),
         ]
 
