@@ -56,11 +56,17 @@ NAMESPACES = f"""
 for folder in {FOLDERS}; do mkdir -p $folder; mount -t tmpfs none $folder; done
 ip link set lo up
 ip addr add $0/32 dev lo
-ip route add {SERVICES} dev lo src $0
+ip link add services type veth peer name nowhere
+ip link set services up
+ip link set nowhere up
+ip route add {SERVICES} dev services src $0
 echo
 exec sleep infinity
 """
-"""What is sent to a Service from a node takes some route, before kube-proxy's rules send it elsewhere."""
+"""What is sent to a Service from a node takes some route, before kube-proxy's rules send it elsewhere.
+
+By way of lo nobody would be told that a Service without a pod refuses him.
+"""
 
 LINK = """
 ip link set link-$1 up
