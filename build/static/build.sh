@@ -20,8 +20,10 @@ case $("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') in
     3.11 | 3.12 | 3.13) ;;
     *) without_snapshot "it is known to work with Python 3.11 to 3.13 only" ;;
 esac
-[ "$(uname -m)" = x86_64 ] || [ "${SNAPSHOT:-}" = 1 ] ||
-    without_snapshot "it has been seen to work on x86-64 only, and SNAPSHOT=1 tries"
+case $(uname -m) in
+    x86_64 | aarch64) ;;
+    *) [ "${SNAPSHOT:-}" = 1 ] || without_snapshot "it has been seen to work on x86-64 and arm64 only, and SNAPSHOT=1 tries" ;;
+esac
 linker_flags=("-Wl,--gc-sections" "-Wl,--build-id=none")
 if [[ $(gcc -Wl,--version 2>/dev/null) == "GNU ld"* ]]; then
     # It warns of dlopen even where that is not the C library's (absent.c).

@@ -133,6 +133,31 @@ static int set_empty(const char *name)
     return outcome;
 }
 
+#if PY_VERSION_HEX >= 0x030C0000
+
+/*
+ * From Python 3.12 on a later phase sets how many digits a number in decimal may have (sys.set_int_max_str_digits). Without
+ * that limit a long one would be converted by a module that is not there. 0, or -1 with an exception set.
+ */
+static int limit_digits(void)
+{
+    enum { PYTHONS_OWN = 4300 }; /* sys.int_info.default_max_str_digits */
+    PyObject *set = PySys_GetObject("set_int_max_str_digits");
+    PyObject *result = set ? PyObject_CallFunction(set, "i", PYTHONS_OWN) : NULL;
+
+    Py_XDECREF(result);
+    return result ? 0 : -1;
+}
+
+#else
+
+static int limit_digits(void)
+{
+    return 0;
+}
+
+#endif
+
 /* Of Python 3.13 on, where a linker finds it: what looks for codecs, and for the handlers of errors, in a later phase. */
 __attribute__((weak)) PyStatus _PyCodec_InitRegistry(PyInterpreterState *interpreter);
 
@@ -144,7 +169,7 @@ int make_interpreter(void)
     PyGC_Disable(); /* what an import makes stays: to look for garbage in it would be in vain */
     if (set_empty("path") < 0 || set_empty("warnoptions") < 0) /* the latter for `warnings`, when it is imported */
         return -1;
-    return add_kernel_module();
+    return limit_digits() < 0 ? -1 : add_kernel_module();
 }
 
 const char *exception_text(void)

@@ -94,7 +94,7 @@ FAILING_CALLS = [
     "write:error=EINTR:when=1",
     "write:error=EAGAIN:when=1",
     "getrandom:error=ENOSYS",
-    "readlink:error=ENOENT",
+    "readlink,readlinkat:error=ENOENT",
 ]
 """In `run` itself, not in the command; or in the dynamic loader that a bundle starts with."""
 

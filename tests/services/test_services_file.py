@@ -204,6 +204,13 @@ def test_a_syntax_error_is_one_line_with_its_place(start: Starter, tmp_path: Pat
     assert ONE_ERROR.fullmatch(log) and f"/services.toml: line {line}: this is no TOML" in log
 
 
+def test_a_number_without_end_is_one_line(start: Starter, tmp_path: Path) -> None:
+    """Python converts no longer ones; where it did, it took a module of its own for that."""
+    code, out, log = result(start, tmp_path, f"[services.a]\ncommand = 'x'\nrestart_max_delay = {'1' * 60_000}\n")
+    assert (code, out) == (125, "")
+    assert ONE_ERROR.fullmatch(log) and "this is no TOML: Exceeds the limit (4300 digits)" in log
+
+
 def test_a_file_without_a_service_is_an_error(start: Starter, tmp_path: Path) -> None:
     for content in ("", "stop_grace_period = 3\n", "[services]\n", "# nothing\n"):
         code, _, log = result(start, tmp_path, content)
