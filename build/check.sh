@@ -50,6 +50,21 @@ case $what in
         exec "$python" tests/build/boots.py "$@"
         ;;
     elsewhere)
+        # Other machines and distributions: each is built and tested in by a script of its own, which takes its time.
+        engines=()
+        for engine in ${ENGINES:-}; do
+            case $engine in
+                arm64)
+                    need debootstrap debootstrap qemu-system-aarch64 qemu-system-arm mke2fs e2fsprogs depmod kmod cpio cpio
+                    tests/elsewhere/arm64.sh .work/arm64 ;;
+                bookworm | trixie | forky | sid | jammy | noble | questing | resolute)
+                    need debootstrap debootstrap unshare util-linux
+                    tests/elsewhere/distribution.sh "$engine" .work/distributions ;;
+                *) engines+=("$engine") ;;
+            esac
+        done
+        [ -z "${ENGINES:-}" ] || [ ${#engines[@]} -gt 0 ] || exit 0
+        ENGINES=${engines[*]}
         # What cannot be installed is no reason to stop: the table tells which engine is not there.
         dockers=(dockerd docker.io docker docker.io)
         podmans=(podman podman crun crun runc runc newuidmap uidmap catatonit catatonit setpriv util-linux)

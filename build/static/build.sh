@@ -24,6 +24,8 @@ case $(uname -m) in
     x86_64 | aarch64) ;;
     *) [ "${SNAPSHOT:-}" = 1 ] || without_snapshot "it has been seen to work on x86-64 and arm64 only, and SNAPSHOT=1 tries" ;;
 esac
+# The mould, too, looks at pages of this size (pages.c). What it makes starts on any.
+[ "$(getconf PAGESIZE)" = 4096 ] || without_snapshot "it is made where the kernel has pages of 4096 bytes only"
 linker_flags=("-Wl,--gc-sections" "-Wl,--build-id=none")
 if [[ $(gcc -Wl,--version 2>/dev/null) == "GNU ld"* ]]; then
     # It warns of dlopen even where that is not the C library's (absent.c).

@@ -265,3 +265,12 @@ def test_without_a_snapshot_it_is_built_the_old_way_and_says_so(
     assert (result.returncode, lines) == (0, said), result.stderr
     assert section_of(pipeline.target) == (0, 0, 0)
     assert version(pipeline.target).startswith("run ")
+
+
+def test_where_pages_are_larger_it_is_built_without_a_snapshot(pipeline: Pipeline) -> None:
+    """As on some arm64 machines."""
+    pipeline.tool("getconf", "echo 16384")
+    result = pipeline.build(analyse=False)
+    lines = [line for line in result.stderr.splitlines() if line.startswith("build: ")]
+    assert (result.returncode, lines) == (0, [f"{NO_SNAPSHOT}it is made where the kernel has pages of 4096 bytes only"])
+    assert version(pipeline.target).startswith("run ")
