@@ -1,5 +1,5 @@
 #!/bin/bash
-# podman's generator of units, quadlet, which comes with podman 4.4: of Debian 13's package into FOLDER, where this podman has none.
+# quadlet, the generator of units that comes with podman 4.4: that of Debian 13 into FOLDER, where this podman has none.
 #
 #   tests/elsewhere/quadlet.sh FOLDER
 set -euo pipefail
