@@ -16,7 +16,9 @@ case $what in
         need gcc gcc cc:libc.a libc6-dev strace strace unshare util-linux setpriv util-linux ps procps \
             /bin/busybox busybox-static musl-gcc musl-tools mandoc mandoc less less runsvdir runit tini tini \
             file file valgrind valgrind eu-elflint elfutils patchelf patchelf setarch util-linux
-        [ "$(uname -m)" != x86_64 ] || need qemu-x86_64-static qemu-user-static
+        if [ "$(uname -m)" = x86_64 ]; then # later distributions have only the other name
+            (need qemu-x86_64-static qemu-user-static) || need qemu-x86_64 qemu-user
+        fi
         exec .work/tests-venv/bin/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder "$@"
         ;;
     lint)

@@ -31,9 +31,10 @@ HANDLER(XMLCharRefReplaceErrors)
 HANDLER(BackslashReplaceErrors)
 HANDLER(NameReplaceErrors)
 
-/* What codecs.py asks for. The rest, surrogateescape for one, the codec UTF-8 does itself. */
+/* What codecs.py asks for; and what is left of surrogateescape, as the codec UTF-8 does itself all that it can turn into bytes. */
 static PyMethodDef handlers[] = {
     {"strict", python_StrictErrors, METH_O, NULL},
+    {"surrogateescape", python_StrictErrors, METH_O, NULL},
     {"ignore", python_IgnoreErrors, METH_O, NULL},
     {"replace", python_ReplaceErrors, METH_O, NULL},
     {"xmlcharrefreplace", python_XMLCharRefReplaceErrors, METH_O, NULL},

@@ -207,7 +207,8 @@ static bool place(const struct file *file, bool as_links)
     }
     if (as_links) {
         snprintf(link, sizeof link, "/proc/self/fd/%d", file->fd);
-        symlinkat(link, handover.directory_fd, file->name);
+        if (symlinkat(link, handover.directory_fd, file->name) < 0)
+            return false;
     } else {
         int fd = openat(handover.directory_fd, file->name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0700);
         if (sendfile(fd, file->fd, &start, file->size) < 0 || close(fd) < 0 || start != lseek(file->fd, 0, SEEK_END))

@@ -3,6 +3,7 @@
 import os
 import re
 import resource
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -132,7 +133,7 @@ def test_what_strip_and_objcopy_make_of_it_runs(program: Path, tmp_path: Path, w
 @pytest.mark.parametrize("processor", ["Nehalem", "Haswell", "max"])
 def test_it_runs_on_other_processors(program: Path, processor: str) -> None:
     """The snapshot was made on the one that is here, and the C library chooses functions by what it finds."""
-    emulated = "qemu-x86_64-static", "-cpu", processor, program
+    emulated = shutil.which("qemu-x86_64-static") or "qemu-x86_64", "-cpu", processor, program
     assert tool(*emulated, "-v").splitlines()[-1] == tool(program, "-v").strip()
     if os.geteuid() == 0:  # as PID 1, since this emulator knows no subreapers
         tool(*AS_PID_1, *emulated, "-q", "sh", "-c", "(sleep 0.1; exit 2) & exit 3", code=3)
