@@ -60,11 +60,12 @@ class Box:
             table = Path("/proc/net/unix")
 
             def listens() -> bool:
-                if self.started.process.poll() is not None:
-                    raise AssertionError(f"run has ended before it could be asked:\n{self.started.log()}")
+                log = self.started.log()
+                if self.started.process.poll() is not None or "cannot listen at" in log:
+                    raise AssertionError(f"run has ended before it could be asked, or cannot be:\n{log}")
                 return f" @{self.place}\n" in table.read_text(errors="replace")
 
-            wait_until(listens, "run listens")
+            wait_until(listens, f"run listens at @{self.place}")
             self._listens = True
 
     def client(self, *words: str, within: Sequence[str] = (), **options: Any) -> Started:
