@@ -207,8 +207,7 @@ static bool place(const struct file *file, bool as_links)
     }
     if (as_links) {
         snprintf(link, sizeof link, "/proc/self/fd/%d", file->fd);
-        if (symlinkat(link, handover.directory_fd, file->name) < 0)
-            return false;
+        if (symlinkat(link, handover.directory_fd, file->name) < 0) return false;
     } else {
         int fd = openat(handover.directory_fd, file->name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0700);
         if (sendfile(fd, file->fd, &start, file->size) < 0 || close(fd) < 0 || start != lseek(file->fd, 0, SEEK_END))
