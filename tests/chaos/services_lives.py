@@ -33,6 +33,7 @@ from services_world import (
     Spec,
     Written,
     described,
+    named,
     step_of,
 )
 
@@ -197,7 +198,7 @@ class Lives:
         service.was_stopped, service.failure = True, why
         whom = service.reached if spec.kill_mode == "mixed" else service.members
         if whom:
-            self._say(service, f"sending {signal.Signals(spec.stop_signal).name[3:]} ({spec.stop_signal})")
+            self._say(service, f"sending {named(spec.stop_signal)}")
         for member in [member for member in whom if member.kind != "apart"]:
             if spec.how != DEFAULT:
                 self.seen.got[member].append(spec.stop_signal)

@@ -4,8 +4,6 @@ After each happening everything follows that does not take long, until nothing m
 same. Source: contract, "A service's life", "Control" and "Output". No system call in here.
 """
 
-import signal
-
 from services_lives import TERM, USR1, Lives
 from services_world import (
     AGAIN,
@@ -20,6 +18,7 @@ from services_world import (
     WAITING,
     Member,
     Service,
+    named,
 )
 
 PLAIN = 1 << 20
@@ -79,7 +78,7 @@ class Model(Lives):
 
     def is_sent(self, signum: int) -> None:
         """`run` gets USR1, which all main processes catch, USR2, which nobody does, or TERM."""
-        title = f"{signal.Signals(signum).name[3:]} ({signum})"
+        title = named(signum)
         if signum == TERM:
             self._stop_all(f"{title} has come")
         else:

@@ -69,9 +69,9 @@ class ServicesStage:
 
     def _keys(self, name: str, spec: Spec, puppet: str, place: str) -> dict[str, object]:
         """The keys of a service."""
-        command = [puppet, place, name, str(spec.stop_signal), str(spec.how)]
+        words = [puppet, place, name, str(spec.stop_signal), str(spec.how)]
         keys: dict[str, object] = {
-            "command": command,
+            "command": words + ["daemon"] * spec.daemon,
             "depends_on": list(spec.depends_on),
             "oneshot": spec.oneshot,
             "essential": spec.essential,
@@ -84,8 +84,6 @@ class ServicesStage:
             "output": spec.output,
             "daemon": spec.daemon,
         }
-        if spec.daemon:
-            keys["command"] = [*command, "daemon"]
         if spec.how == HANG and self._grace == NEVER:
             keys["stop_grace_period"] = SHORT
         if spec.check == "test":

@@ -183,8 +183,9 @@ def step_of(name: str, specs: Mapping[str, Spec]) -> int:
 
 def described(end: int) -> str:
     """How the log says that a main process has ended."""
-    return f"exited with code {end}" if end >= 0 else f"killed by {_name(-end)}"
+    return f"exited with code {end}" if end >= 0 else f"killed by {named(-end)}"
 
 
-def _name(signum: int) -> str:
+def named(signum: int) -> str:
+    """How the log names a signal."""
     return f"{signal.Signals(signum).name[3:]} ({signum})"

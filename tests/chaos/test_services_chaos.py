@@ -64,12 +64,10 @@ def test_what_a_daemon_leaves_is_stopped_with_it(
     *, start: Starter, service: Path, tmp_path: Path, script: tuple[Words, ...], how: int, grace: float
 ) -> None:
     specs = {"a": Spec(daemon=True, how=how), "b": Spec(depends_on=("a",), how=how)}
-    play = None
+    play = ServicesPlay(start, service, tmp_path, specs, grace)
     try:
-        play = ServicesPlay(start, service, tmp_path, specs, grace)
         for thing in script:
             play.do(thing)
         play.finish()
     finally:
-        if play:
-            play.stage.end()
+        play.stage.end()
