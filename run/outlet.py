@@ -60,9 +60,12 @@ class Outlet:
 
         poll = select.poll()
         poll.register(self.given, select.POLLOUT)
-        if poll.poll(0) != [(self.given, select.POLLOUT)]:
+        if not poll.poll(0):
             return 0
-        return _kernel.write_briefly(self.given, b"".join(pieces))
+        try:  # also where it says that the reader has gone: then it fails at once, and says how
+            return _kernel.write_briefly(self.given, b"".join(pieces))
+        except InterruptedError:  # not a byte in that time, or run was held up before the write
+            return 0
 
 
 def _opened_anew(given: int) -> int | None:

@@ -1,5 +1,6 @@
 """Contract, "Output": a reader that is slow, stuck or gone: services are slowed down, and never `run`."""
 
+import errno
 import os
 import re
 import signal
@@ -252,15 +253,20 @@ def test_where_the_reader_goes_on_before_that_it_gets_everything(serve: Server, 
 # -- Gone --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(params=["nowait", "no-nowait"])
+def asked(request: pytest.FixtureRequest, refuse: str) -> tuple[str, ...]:
+    """What starts a `run` that can ask each write not to wait, by pwritev2(2), or none: sockets before Linux 6.4."""
+    return () if request.param == "nowait" else (refuse, "pwritev2", str(errno.EOPNOTSUPP))
+
+
 @pytest.mark.parametrize("kind", [pipe, stream, tcp], ids=lambda made: made.__name__)
 def test_a_reader_that_has_gone_is_said_once_and_what_was_for_it_is_dropped(
-    serve: Server, tmp_path: Path, journal: Journal, kind: object
+    serve: Server, tmp_path: Path, journal: Journal, kind: object, asked: tuple[str, ...]
 ) -> None:
     keys = {"restart": "always", "restart_delay": 0.01, "restart_max_delay": 0.01}
+    web = {"command": f"echo out; echo err >&2; {journal.note('life')}; exit 1", **keys}
     with reader(kind, tmp_path) as (out, fd):  # type: ignore[arg-type]
-        started = serve(
-            {"web": {"command": f"echo out; echo err >&2; {journal.note('life')}; exit 1", **keys}}, stdout=fd
-        )
+        started = serve({"web": web}, stdout=fd, prefix=asked)
         os.close(fd)
         journal.wait("life")
         os.close(out.fd)

@@ -150,6 +150,21 @@ def test_without_proc_nothing_can_be_opened_anew_and_every_line_arrives(
         assert_whole(both.lines, "err ")
 
 
+def test_a_write_that_is_interrupted_before_the_first_byte_loses_nothing(serve: Server, tmp_path: Path) -> None:
+    """As when `run` is held up between setting its timer and the write: a terminal cannot be asked not to wait."""
+    trace = tmp_path / "trace"
+    strace = ("strace", "-qq", "-o", str(trace), "-e", "trace=write", "-e", "inject=write:error=EINTR:when=3+5")
+    with reader(terminal, tmp_path) as (both, fd):
+        both.begin()
+        started = serve(FLOOD, "-q", stdout=fd, stderr=fd, prefix=(*NO_PROC, *strace))
+        assert started.wait() == 0
+        os.close(fd)
+        both.end()
+    assert "EINTR (Interrupted system call) (INJECTED)" in trace.read_text()
+    assert_whole(both.lines, "")
+    assert_whole(both.lines, "err ")
+
+
 # -- /dev/stdout -------------------------------------------------------------------------------------------------------
 
 ANEW = "echo anew >/dev/stdout; echo err >/dev/stderr; echo again >>/proc/self/fd/1; echo tee | tee /dev/stdout"

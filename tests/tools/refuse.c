@@ -25,6 +25,7 @@ static const struct { const char *name; unsigned number; int argument; unsigned 
     {"tcsetpgrp", SYS_ioctl, 1, TIOCSPGRP}, {"fork", FORK, -1, 0}, {"kill", SYS_kill, -1, 0},
     {"setpgid", SYS_setpgid, -1, 0}, {"wait4", SYS_wait4, -1, 0}, {"sigtimedwait", SYS_rt_sigtimedwait, -1, 0},
     {"close_range", SYS_close_range, -1, 0}, {"setfsgid", SYS_setfsgid, -1, 0},
+    {"pwritev2", SYS_pwritev2, -1, 0},
 };
 
 int main(int argc, char **argv)
