@@ -38,6 +38,10 @@ MOST_ACCEPTED = 16
 PATIENCE = 10.0
 """Seconds that a client has to say what it wants, and to take the answer."""
 
+LISTEN_AGAIN = 1.0
+"""Seconds after which a place that was taken is tried again: perhaps another container's, which ends just now."""
+MOST_TRIES = 10
+
 TOO_MANY = "too many wait for what they have ordered: what was ordered is done all the same"
 
 Signal = Callable[[str, int], str]
@@ -65,7 +69,7 @@ class Control:
     """The socket, and all who are connected to it."""
 
     def __init__(self, manager: Manager, checks: Checks, watch: Watch, log: Log, signal: Signal) -> None:
-        """Listen at the place of this process. Raises OSError when its name is taken."""
+        """Listen at the place of this process, or warn that its name is taken, and try again in a while."""
         self._manager = manager
         self._checks = checks
         self._watch = watch
@@ -73,13 +77,47 @@ class Control:
         self._signal = signal
         self._uids = {0, os.geteuid()}
         self._clients: dict[int, Client] = {}
-        self._socket = Socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK)
-        self._socket.bind(b"\0" + place.own().encode())
-        self._socket.listen(MOST_CLIENTS)
-        watch.add(self._socket.fileno(), self._accept)
+        self._socket: Socket
+        self._listen_at: float | None = None
+        """When to try again to listen, where that has failed."""
+        self._tries = 0
+        self._listen(_kernel.monotonic())
+
+    def _listen(self, now: float) -> None:
+        """Listen, or see to it that it is tried again: services run without it, too.
+
+        A `run` that dies lets go of its mount namespace, whose number goes to the next one, before its sockets are
+        closed; where both share a network namespace the place is taken for that long. Source: do_exit() of Linux.
+        """
+        self._tries += 1
+        self._listen_at = None
+        try:
+            self._socket = self._open()
+        except OSError as error:
+            if self._tries == 1:
+                self._log.warn(f"cannot listen at @{place.own()}: {error.strerror}: 'run -c' will not work")
+            if self._tries <= MOST_TRIES:
+                self._listen_at = now + LISTEN_AGAIN
+            return
+        if self._tries > 1:
+            self._log.info(f"listening at @{place.own()}: 'run -c' works now")
+
+    def _open(self) -> Socket:
+        """The socket at the place of this process. Raises OSError."""
+        listening = Socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK)
+        try:
+            listening.bind(b"\0" + place.own().encode())
+            listening.listen(MOST_CLIENTS)
+            self._watch.add(listening.fileno(), self._accept)
+        except OSError:
+            listening.close()
+            raise
+        return listening
 
     def act(self, now: float) -> None:
-        """Answer whose order is done, and let those go whose time is over."""
+        """Answer whose order is done, let those go whose time is over, and listen, where that has failed."""
+        if self._listen_at is not None and now >= self._listen_at:
+            self._listen(now)
         for client in tuple(self._clients.values()):
             if client.order:
                 reasons = client.order.outcome(self._manager.is_stopping)
@@ -90,8 +128,9 @@ class Control:
                 self._close(client)
 
     def next_time(self) -> float | None:
-        """When somebody's time is over, if it ever is."""
-        return min((c.until for c in self._clients.values() if c.until is not None and not c.order), default=None)
+        """When somebody's time is over, if it ever is, or it is tried again to listen."""
+        times = [client.until for client in self._clients.values() if not client.order]
+        return min((time for time in (*times, self._listen_at) if time is not None), default=None)
 
     def _accept(self, fd: int) -> None:
         for _ in range(MOST_ACCEPTED):

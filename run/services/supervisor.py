@@ -11,7 +11,6 @@ from run.children import Delivery
 from run.descriptors import STDERR, STDIN, STDOUT
 from run.loop import CLD_CODES, PATIENCE, SI_QUEUE, Charge, Loop, RunError, Signal, become_reaper
 from run.one import terminal
-from run.services import place
 from run.services.checks import Checks
 from run.services.control import Control
 from run.services.life import STARTING, Life
@@ -55,7 +54,7 @@ class Supervisor(Charge):
             raise RunError(f"cannot open what {count} services need, two pipes for each: {error.strerror}") from None
         self._starter = Starter(self._manager, self._checks, self._surroundings, self._watch)
         self._messenger = Messenger(self._manager, self._log)
-        self._control = self._open_control()
+        self._control = Control(self._manager, self._checks, self._watch, self._log, self._messenger.order)
         self._actions: deque[Action] = deque()
         self._by_pid: dict[int, str] = {}
         """The services by their main processes."""
@@ -86,14 +85,6 @@ class Supervisor(Charge):
                 self.signalled(*signal)
         except OSError as error:
             self._log.complain(f"cannot wait for signals: {error.strerror}")
-
-    def _open_control(self) -> Control | None:
-        """The socket for `run -c`; services run without it, too."""
-        try:
-            return Control(self._manager, self._checks, self._watch, self._log, self._messenger.order)
-        except OSError as error:
-            self._log.warn(f"cannot listen at @{place.own()}: {error.strerror}: 'run -c' will not work")
-            return None
 
     # The charge of the loop.
 
@@ -143,8 +134,7 @@ class Supervisor(Charge):
         self._watch.serve()
         self._checks.act(now)
         self._do(now)
-        if self._control:
-            self._control.act(now)
+        self._control.act(now)
         self._watch.serve_late()
         self._surroundings.relay.settle()
         self._surroundings.say_what_is_dropped()

@@ -3,12 +3,13 @@
 import os
 import socket
 import subprocess
+import time
 from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 from controlling import DONE, OTHER, STATUS, Box, Boxes, received, refused
-from harness import Started, Starter, children, wait_until
+from harness import Started, Starter, children, status, wait_until
 from serving import FOREVER, PYTHON, Server, pids, wait_pid
 
 NOT_ACCEPTED = refused("no answer: root, or the user of `run`, in the same pid namespace is accepted")
@@ -178,6 +179,32 @@ def test_a_name_that_is_taken_is_a_warning_and_who_has_it_is_told_nothing(late: 
                 assert connection.recv(1) == b"", "what was to be asked is not said"
         late.started.send(15)
         assert late.started.wait() == 0
+
+
+def test_a_name_that_was_taken_only_for_a_while_is_tried_again(late: Late) -> None:
+    """As by a container that shares the network, and ends just now: its mount namespace is gone before its sockets."""
+    with closing(late.squat()):
+        late.go()
+        late.started.wait_log("cannot listen at")
+    late.started.wait_log(f"run: [info] listening at @{late.box.place}: 'run -c' works now\n")
+    assert late.box.ask("health") == DONE
+    assert late.started.log().count("cannot listen at") == 1
+
+
+def test_a_name_that_stays_taken_is_not_tried_for_ever(late: Late) -> None:
+    """It is tried each second, for ten seconds: then `run` sleeps, longer than between two tries."""
+    with closing(late.squat()):
+        late.go()
+        wait_pid(late.started, "web")
+        since: dict[str, float] = {}
+
+        def sleeps() -> bool:
+            begin = since.setdefault(status(late.box.run)["voluntary_ctxt_switches"], time.monotonic())
+            return time.monotonic() - begin > 3
+
+        wait_until(sleeps, "run sleeps for three seconds")
+        assert len(since) >= 5
+        assert late.started.log().count("cannot listen at") == 1
 
 
 def test_a_name_cannot_be_taken_from_a_run_and_is_not_believed_after_it(late: Late) -> None:
