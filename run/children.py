@@ -3,7 +3,7 @@
 import os
 
 from run import _kernel, proc
-from run.recipients import Recipients
+from run.recipients import Recipients, Served
 from run.wait_status import from_siginfo
 
 EVERY_PROCESS = -1
@@ -123,15 +123,9 @@ def _read_children(found: Recipients) -> None:
 def of(pid: int) -> list[int]:
     """The children of another process, which has one thread, as far as /proc tells."""
     try:
-        fd = os.open(f"/proc/{pid}/task/{pid}/children", os.O_RDONLY | os.O_CLOEXEC)
+        return list(map(int, proc.read(f"/proc/{pid}/task/{pid}/children").split()))
     except OSError:
         return []
-    try:
-        return proc.numbers(fd)
-    except OSError:
-        return []
-    finally:
-        os.close(fd)
 
 
 def not_as_group() -> set[int]:
@@ -329,9 +323,15 @@ def group_is_gone(group: int) -> bool:
     return False
 
 
-def gone(groups: set[int]) -> list[int]:
-    """Those process groups that are gone."""
-    return [group for group in groups if group_is_gone(group)]
+def newcomers(found: Recipients, served: Served) -> Recipients:
+    """Those of the children who have not got a signal yet; from now on they have.
+
+    Process groups that are gone are forgotten first: their numbers may mean others by now.
+    """
+    for group in served.groups - set(found.members.values()):
+        if group_is_gone(group):
+            served.group_ended(group)
+    return served.newcomers(found, not_as_group())
 
 
 def everybody(main_group: int) -> list[int]:

@@ -77,7 +77,7 @@ class Command(Charge):
         if due is not None:
             found = self._send("sending", due)
             if found is not None:
-                self._served.newcomers(found, children.not_as_group())
+                children.newcomers(found, self._served)
         newcomers_get = self._policy.newcomers_due(now)
         if newcomers_get is not None:
             self._serve_newcomers(newcomers_get, now)
@@ -279,9 +279,7 @@ class Command(Charge):
         if found is None:
             self._policy.could_not_look(now)
             return
-        for group in children.gone(self._served.groups - set(found.members.values())):
-            self._served.group_ended(group)
-        new = self._served.newcomers(found, children.not_as_group())
+        new = children.newcomers(found, self._served)
         self._policy.looked(now, _kernel.cpu_time() - before)
         self._tell("sending", Delivery(signum).to_all(new))
 

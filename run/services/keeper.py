@@ -155,13 +155,13 @@ class Keeper(Charge):
 
         What becomes one when a child's child ends is seen when the next signal comes: nobody tells of that.
         """
-        if self._is_killing:
-            self._pass_on(KILL)
         found = children.find_recipients()
+        if self._is_killing:
+            self._send(KILL, found)
         if found is None:
             return
         if self._served and not self._is_killing:
-            self._stop_newcomers(found, self._served)
+            Delivery(self._service.stop_signal).to_all(children.newcomers(found, self._served))
         if found.pids() != self._kept:
             self._kept = found.pids()
             self._tell(KEEPS, " ".join(map(str, self._kept)))
@@ -179,23 +179,17 @@ class Keeper(Charge):
         """Pass a signal on, or begin to kill."""
         if signum == KILL_ALL:
             self._is_killing = True
-        elif signum == self._service.stop_signal:
-            self._served = Served()
-            self._pass_on(signum)
         elif signum != CHLD:
-            self._pass_on(signum)
+            found = children.find_recipients()
+            self._send(signum, found)
+            if signum == self._service.stop_signal:
+                self._served = Served()
+                if found is not None:
+                    children.newcomers(found, self._served)
 
-    def _pass_on(self, signum: int) -> None:
-        found = children.find_recipients()
+    def _send(self, signum: int, found: Recipients | None) -> None:
+        """Send a signal to all children, or to the first one where they cannot be listed."""
         if found is not None:
             Delivery(signum).to_all(found)
-            if self._served and signum == self._service.stop_signal:
-                self._served.newcomers(found, children.not_as_group())
         elif self._first:
             Delivery(signum).to([-self._first])
-
-    def _stop_newcomers(self, found: Recipients, served: Served) -> None:
-        """Send the stop signal to who has become a child since it was sent, each group once."""
-        for group in children.gone(served.groups - set(found.members.values())):
-            served.group_ended(group)
-        Delivery(self._service.stop_signal).to_all(served.newcomers(found, children.not_as_group()))

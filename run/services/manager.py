@@ -70,7 +70,7 @@ class Say(NamedTuple):
 
     level: str
     form: str
-    values: tuple[str | int, ...] = ()
+    values: tuple[str | int, ...]
 
     @property
     def message(self) -> str:

@@ -62,9 +62,7 @@ class Messenger:
             everybody = [children.EVERY_PROCESS] if os.getpid() == 1 else []
             self._tell(signum, "all processes", Delivery(signum).to(everybody))
             return
-        for group in children.gone(self._served.groups - set(found.members.values())):
-            self._served.group_ended(group)
-        whom = found if signum == KILL else self._served.newcomers(found, children.not_as_group())
+        whom = found if signum == KILL else children.newcomers(found, self._served)
         delivery = Delivery(signum).to_all(whom)
         self._manager.rest_told(now, _kernel.cpu_time() - before)
         self._tell(signum, delivery.reached, delivery)

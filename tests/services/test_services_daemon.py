@@ -151,8 +151,12 @@ def test_a_keeper_has_nothing_open_but_what_is_its_services(serve: Server) -> No
     started = serve(services, HOUR)
     wait_settled(started)
     pid = keeper(started)
-    opened = sorted(os.readlink(fd).partition(":")[0] for fd in Path(f"/proc/{pid}/fd").iterdir())
-    assert opened == ["/dev/null", f"/proc/{pid}/task/{pid}/children", "pipe", "pipe", "pipe"]
+    allowed = ["/dev/null", f"/proc/{pid}/task/{pid}/children", "pipe", "pipe", "pipe"]
+
+    def opened() -> list[str]:
+        return sorted(os.readlink(fd).partition(":")[0] for fd in Path(f"/proc/{pid}/fd").iterdir())
+
+    wait_until(lambda: opened() == allowed, "it has opened the list of its children, which it does after it has told")
     started.send(signal.SIGTERM)
     assert started.wait() == 0
 
