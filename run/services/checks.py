@@ -68,7 +68,7 @@ class Checks:
 
     def act(self, now: float) -> None:
         """Begin and give up probes."""
-        for name in tuple(self._alive):
+        for name in list(self._alive):
             due = self.health[name].due(now)
             if due == health.PROBE:
                 self._probe(name, now)

@@ -118,7 +118,7 @@ class Control:
         """Answer whose order is done, let those go whose time is over, and listen, where that has failed."""
         if self._listen_at is not None and now >= self._listen_at:
             self._listen(now)
-        for client in tuple(self._clients.values()):
+        for client in list(self._clients.values()):
             if client.order:
                 reasons = client.order.outcome(self._manager.is_stopping)
                 if reasons is not None:
@@ -250,7 +250,7 @@ class Control:
 
     def _answer(self, client: Client, request: Request) -> None:
         """Answer a question."""
-        names = request.names or tuple(self._manager.lives)
+        names = request.names or list(self._manager.lives)
         health = self._checks.health
         if request.action == "health":
             asked = [self._manager.lives[name] for name in names]

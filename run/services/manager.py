@@ -371,7 +371,7 @@ class Manager:
         return not dependents or not any(other.lives for other in dependents)
 
     def _see_what_is_due(self, now: float) -> None:
-        for life in tuple(self._timed):
+        for life in list(self._timed):  # no tuple: Python 3.11 keeps 2000 of those of twenty, and uses none again
             if life.state == STOPPING and life.kill_at is not None:
                 if now >= life.kill_at:
                     self._tell(life, OVERDUE, now)

@@ -4,7 +4,7 @@ Source: contract, "Control".
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from run.services.life import AGAIN, DONE, DOWN, READY, RESTARTING, UP, WAITING, Life
@@ -29,7 +29,7 @@ class Request(NamedTuple):
 
     action: str
     """One of ACTIONS."""
-    names: tuple[str, ...] = ()
+    names: Sequence[str] = ()
     """Whom it is about; none: all, for a question."""
     signum: int = 0
 
@@ -56,7 +56,7 @@ def parse(action: str, words: list[str]) -> Request:
         words = words[1:]
     if action not in QUESTIONS and not words:
         raise RequestError(f"{action} needs the name of a service: '{action} web' is accepted")
-    return Request(action, tuple(dict.fromkeys(words)), signum)
+    return Request(action, list(dict.fromkeys(words)), signum)
 
 
 def read(line: bytes) -> Request:
@@ -92,7 +92,7 @@ def refusals(request: Request, lives: Mapping[str, Life], is_stopping: bool) -> 
     return [f"{name}: {reason}" for name in request.names for reason in _lacks(lives[name], request.names, lives)]
 
 
-def _lacks(life: Life, names: tuple[str, ...], lives: Mapping[str, Life]) -> list[str]:
+def _lacks(life: Life, names: Sequence[str], lives: Mapping[str, Life]) -> list[str]:
     """What a service that is to be started would wait for in vain, unless it is among these names."""
     return [
         f"it depends on {other}, which is stopped: start {other}, too"

@@ -190,24 +190,24 @@ class Supervisor(Charge):
                 self._actions.extend(self._manager.actions(now))
 
     def _perform(self, action: Action, now: float) -> None:
-        match action:
-            case Say(level):
-                if level != "info" or self._log.shows_info:
-                    getattr(self._log, level)(action.message)
-            case Start(name):
-                pid = self._starter.start(self._manager.lives[name].service, now)
-                if pid is not None:
-                    self._by_pid[pid] = name
-                    self._is_childless = False
-            case Stop(name, signum, to_group):
-                self._stop(self._manager.lives[name], signum, to_group, now)
-            case Kill(name):
-                self._stop(self._manager.lives[name], KILL, True, now)
-                if name in self._lingering:
-                    self._lingering[name] = now + PATIENCE
-            case StopRest(signum):
-                if not self._is_childless:
-                    self._messenger.stop_rest(signum, now)
+        # A pattern of classes, `case Say(level)`, makes a string "__match_args__" each time, and thousands of them stay
+        # in the cache of _PyType_Lookup().
+        if isinstance(action, Say):
+            if action.level != "info" or self._log.shows_info:
+                getattr(self._log, action.level)(action.message)
+        elif isinstance(action, Start):
+            pid = self._starter.start(self._manager.lives[action.name].service, now)
+            if pid is not None:
+                self._by_pid[pid] = action.name
+                self._is_childless = False
+        elif isinstance(action, Stop):
+            self._stop(self._manager.lives[action.name], action.signum, action.to_group, now)
+        elif isinstance(action, Kill):
+            self._stop(self._manager.lives[action.name], KILL, True, now)
+            if action.name in self._lingering:
+                self._lingering[action.name] = now + PATIENCE
+        elif isinstance(action, StopRest) and not self._is_childless:
+            self._messenger.stop_rest(action.signum, now)
 
     def _stop(self, life: Life, signum: int, to_group: bool, now: float) -> None:
         self._checks.follow(life, now)
@@ -240,7 +240,7 @@ class Supervisor(Charge):
         """A child is gone: the main process of a service, or perhaps the last one of a service's process group."""
         now = _now()
         if name is None:
-            for lingering in tuple(self._lingering):
+            for lingering in list(self._lingering):
                 self._see_whether_over(lingering, now)
         elif self._manager.lives[name].lives and not self._see_whether_over(name, now):
             was_killed = self._lingering.setdefault(name, 0.0)
@@ -284,7 +284,7 @@ class Supervisor(Charge):
 
     def _look_at_lingering(self, now: float) -> None:
         """See to those who were killed, and are reaped by somebody else."""
-        for name, due in tuple(self._lingering.items()):
+        for name, due in list(self._lingering.items()):
             if due and now >= due and not self._see_whether_over(name, now):
                 self._lingering[name] = now + PATIENCE
 

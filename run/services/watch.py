@@ -138,7 +138,7 @@ class Watch:
         return fd in self._late_handlers or fd in self._handlers or fd == self.signal_fd
 
     def _look_again(self) -> None:
-        for fd, events in tuple(self._resting.items()):
+        for fd, events in list(self._resting.items()):
             try:
                 self._register(fd, events)
             except OSError:

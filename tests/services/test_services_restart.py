@@ -7,6 +7,7 @@ import time
 from itertools import pairwise
 
 import pytest
+from controlling import Boxes
 from faults import ALWAYS, FORK, ONCE, Trace
 from harness import wait_until
 from serving import FOREVER, PID_1, Journal, Keys, Server, events, log_lines, pids, wait_pid
@@ -162,3 +163,16 @@ def test_services_that_fail_at_once_for_ever_keep_nothing_from_running(serve: Se
     assert started.wait() == 1
     assert journal.lines() == ["ready", "hup"]
     assert started.log() == ""
+
+
+def test_thousands_of_lives_take_no_more_memory_than_hundreds(box: Boxes) -> None:
+    """Twenty services: Python 3.11 keeps 2000 tuples of twenty objects, 200 bytes each, and uses none of them again."""
+    bad = {f"bad{number}": {"command": ["/bin/false"], "restart": "always", **FAST} for number in range(20)}
+    b = box({**bad, "web": {"command": FOREVER}}, "-qq")
+
+    def least_after(lives: int) -> int:
+        wait_until(lambda: sum(service["restarts"] for service in b.services().values()) >= lives, f"{lives} lives")
+        return min(b.private_kilobytes() for _ in range(10))
+
+    before = least_after(600)
+    assert least_after(5000) <= before + 40

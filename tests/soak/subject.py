@@ -64,26 +64,26 @@ class Vitals:
 
     zombies: int
     fds: int
-    dirty: int
-    """Private dirty memory, in kB: smaps_rollup of proc(5)."""
+    memory: int
+    """Its own, in kB: Anonymous in smaps_rollup of proc(5). In Private_Dirty are pages of a new file, too."""
 
     def worst(self, other: "Vitals | None") -> "Vitals":
         """The highest of each."""
         if other is None:
             return self
-        return Vitals(max(self.zombies, other.zombies), max(self.fds, other.fds), max(self.dirty, other.dirty))
+        return Vitals(max(self.zombies, other.zombies), max(self.fds, other.fds), max(self.memory, other.memory))
 
     def lasting(self, others: "list[Vitals]") -> "Vitals":
         """The most zombies and descriptors of these looks, and the memory that was there in each of them."""
         looks = [self, *others]
-        return Vitals(max(v.zombies for v in looks), max(v.fds for v in looks), min(v.dirty for v in looks))
+        return Vitals(max(v.zombies for v in looks), max(v.fds for v in looks), min(v.memory for v in looks))
 
     def grown(self, since: "Vitals", slack: int = 0) -> list[str]:
         """What is more than it was, each as a clear line. Memory may be so many kB more."""
         lines = [f"{self.zombies} zombies"] if self.zombies else []
         for name, now, then, allowed in (
             ("open descriptors", self.fds, since.fds, 0),
-            ("kB of private memory", self.dirty, since.dirty, slack),
+            ("kB of private memory", self.memory, since.memory, slack),
         ):
             if now - then > allowed:
                 lines.append(f"{now - then} {name} more than in the warm-up: {then}, then {now}")
@@ -132,9 +132,9 @@ class Watched:
 
     def vitals(self) -> Vitals:
         """What must not grow, now."""
-        dirty = self._fields(f"/proc/{self.pid}/smaps_rollup")["Private_Dirty"]
+        memory = self._fields(f"/proc/{self.pid}/smaps_rollup")["Anonymous"]
         fds = len(os.listdir(f"/proc/{self.pid}/fd"))
-        return Vitals(self.zombies(), fds, int(dirty.split()[0]))
+        return Vitals(self.zombies(), fds, int(memory.split()[0]))
 
     def end(self) -> None:
         """Kill whatever is left."""

@@ -54,7 +54,7 @@ ROWS: list[tuple[str, Callable[[Result], str]]] = [
     ),
     ("zombies in the warm-up, then at the end", lambda r: both(r, lambda v: v.zombies)),
     ("open descriptors", lambda r: both(r, lambda v: v.fds)),
-    ("private memory, kB: highest in the warm-up, then lowest of the last looks", lambda r: both(r, lambda v: v.dirty)),
+    ("own memory, kB: highest in the warm-up, then lowest of the last looks", lambda r: both(r, lambda v: v.memory)),
     ("exit code, the highest that was reaped", lambda r: str(r.exit_code)),
     ("holds", lambda r: "**no**" if r.violations or r.at_end is None else "yes"),
 ]
@@ -75,7 +75,7 @@ OF_SERVICES: list[tuple[str, Callable[[ServicesResult], str]]] = [
     ("signals sent, all received by both services that catch them, once", lambda r: number(r.sent.total())),
     ("zombies in the warm-up, then at the end", lambda r: both(r, lambda v: v.zombies)),
     ("open descriptors", lambda r: both(r, lambda v: v.fds)),
-    ("private memory, kB: highest in the warm-up, then lowest of the last looks", lambda r: both(r, lambda v: v.dirty)),
+    ("own memory, kB: highest in the warm-up, then lowest of the last looks", lambda r: both(r, lambda v: v.memory)),
     ("exit code, that of what hung", lambda r: str(r.exit_code)),
     ("holds", lambda r: "**no**" if r.violations or r.at_end is None else "yes"),
 ]

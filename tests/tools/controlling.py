@@ -118,10 +118,10 @@ class Box:
         return int(Path(f"/proc/{self.run}/schedstat").read_text().split()[0]) / 1e9
 
     def private_kilobytes(self) -> int:
-        """The memory that `run` has written to, once it has answered: its private dirty pages."""
+        """The memory that `run` has written to, once it has answered: no page of the file, which may be dirty, too."""
         self.services()
         rollup = Path(f"/proc/{self.run}/smaps_rollup").read_text()
-        return int(re.findall(r"^Private_Dirty: +(\d+) kB$", rollup, re.MULTILINE)[0])
+        return int(re.findall(r"^Anonymous: +(\d+) kB$", rollup, re.MULTILINE)[0])
 
     def descriptors(self) -> int:
         """How many it has open, once it listens."""
