@@ -66,7 +66,7 @@ def test_suspend_has_no_lasting_effect_on_cat_where_the_group_is_orphaned(binary
         terminal.line("something")
         terminal.expect("something")
         terminal.expect("something")
-        assert state(cat) == "S"
+        wait_until(lambda: state(cat) == "S", "it waits for more, and is not stopped")
         terminal.type(END_OF_FILE)
         assert terminal.leader.wait(DEADLINE) == 0
 
