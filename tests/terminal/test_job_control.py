@@ -6,7 +6,17 @@ from pathlib import Path
 
 import pytest
 from harness import alive, state, wait_until
-from terminal_session import END_OF_FILE, INTERRUPT, QUIT, SUSPEND, Session, descendant, only_child, session
+from terminal_session import (
+    END_OF_FILE,
+    INTERRUPT,
+    QUIT,
+    SILENT_SHELL_WITH,
+    SUSPEND,
+    Session,
+    descendant,
+    only_child,
+    session,
+)
 
 
 @pytest.fixture
@@ -82,7 +92,7 @@ def test_bg_continues_the_command_without_the_terminal(bash: Session, binary: st
     bash.expect_prompt()
     assert alive(sleep)
     bash.line("fg")
-    bash.wait_foreground(run)
+    bash.wait_lent(run, os.getpgid(sleep))
     bash.type(INTERRUPT)
     bash.expect_prompt()
     assert not alive(sleep)
@@ -111,19 +121,36 @@ def test_a_command_in_the_background_that_reads_is_stopped_until_fg(bash: Sessio
 def test_a_command_that_was_brought_to_the_foreground_while_it_ran_reads_the_terminal(
     bash: Session, binary: str, tmp_path: Path
 ) -> None:
-    # The shell sends no CONT then, since the job was not stopped: run learns of it only by the command's TTIN.
     gate = tmp_path / "gate"
     os.mkfifo(gate)
     bash.line(f"{binary} -q sh -c 'read open < {gate}; read word; echo got=$word' &")
     bash.expect("> ")
     run = only_child(bash.pid)
-    descendant(run, "sh")
+    sh = descendant(run, "sh")
     bash.line("fg")
-    bash.wait_foreground(run)
+    bash.wait_lent(run, os.getpgid(sh))
     gate.write_text("open\n")
     bash.line("something")
     bash.expect("got=something")
     bash.expect_prompt()
+
+
+def test_a_command_that_was_given_the_terminal_without_a_word_while_it_ran_reads_it(
+    binary: str, tmp_path: Path
+) -> None:
+    # As by bash before 5.3, which sends no CONT to a job that runs: run learns of it only by the command's TTIN.
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    script = f"echo started; read open < {gate}; read word; echo got=$word"
+    with session(*SILENT_SHELL_WITH, binary, "-q", "sh", "-c", script) as shell:
+        shell.expect("started")
+        run = only_child(shell.pid)
+        shell.line("give")
+        shell.wait_foreground(run)
+        gate.write_text("open\n")
+        shell.line("something")
+        shell.expect("got=something")
+        shell.expect("code=0")
 
 
 def test_a_job_in_the_background_leaves_the_terminal_to_the_shell_when_it_ends(bash: Session, binary: str) -> None:
@@ -249,7 +276,7 @@ def test_suspend_acts_on_the_command_where_runs_own_group_has_the_terminal(
         sleep = descendant(bash.pid, "sleep")
         bash.expect("> ")
         bash.line("fg")
-        bash.wait_foreground(os.getpgid(only_child(bash.pid)))
+        bash.wait_lent(only_child(bash.pid), os.getpgid(sleep))
     bash.type(SUSPEND)
     bash.expect("Stopped")
     bash.expect_prompt()

@@ -5,12 +5,23 @@ test_namespace_terminal.py.
 """
 
 import os
+import shlex
 import signal
 from pathlib import Path
 
 import pytest
 from harness import DEADLINE, alive, children, state, wait_until
-from terminal_session import END_OF_FILE, INTERRUPT, QUIT, READING, SUSPEND, Session, descendant, session
+from terminal_session import (
+    END_OF_FILE,
+    INTERRUPT,
+    QUIT,
+    READING,
+    READING_BESIDE,
+    SUSPEND,
+    Session,
+    descendant,
+    session,
+)
 
 UNSHARE = ["unshare", "--pid", "--fork", "--kill-child=KILL"]
 LEADING = {"outer_proc": UNSHARE, "own_proc": [*UNSHARE, "--mount-proc"]}
@@ -55,7 +66,7 @@ def test_suspend_has_no_lasting_effect_on_cat_where_the_group_is_orphaned(binary
         terminal.line("something")
         terminal.expect("something")
         terminal.expect("something")
-        assert state(cat) == "S"
+        wait_until(lambda: state(cat) == "S", "it waits for more, and is not stopped")
         terminal.type(END_OF_FILE)
         assert terminal.leader.wait(DEADLINE) == 0
 
@@ -71,28 +82,29 @@ def reads_the_terminal(pid: int) -> bool:
 
 
 def started_beside_a_reader(bash: Session, folder: Path, words: str) -> int:
-    """Start a job in which first `cat` reads the terminal, and then, while it does, these words are started."""
+    """Start a job in which first another reads the terminal, and then, while it does, these words are started."""
     gate = folder / "gate"
     os.mkfifo(gate)
     script = folder / "script.sh"
-    script.write_text(f"exec 3<&0\ncat <&3 3<&- &\nread open < {gate}\nexec {words}\n")
+    reader = shlex.join(READING_BESIDE)
+    script.write_text(f"exec 3<&0\n{reader} <&3 3<&- &\nread open < {gate}\nexec {words}\n")
     bash.line(f"sh {script}; echo code=$?")
-    cat = descendant(bash.pid, "cat")
-    wait_until(lambda: reads_the_terminal(cat), "cat reads the terminal")
+    beside = descendant(bash.pid, "beside")
+    wait_until(lambda: reads_the_terminal(beside), "another reads the terminal")
     gate.write_text("open\n")
-    return cat
+    return beside
 
 
 def test_the_command_starts_at_once_while_somebody_else_reads_the_terminal(
     binary: str, unshare: list[str], tmp_path: Path
 ) -> None:
     with session() as bash:
-        cat = started_beside_a_reader(bash, tmp_path, f"{' '.join(unshare)} {binary} -q echo started")
+        beside = started_beside_a_reader(bash, tmp_path, f"{' '.join(unshare)} {binary} -q echo started")
         bash.expect("started")
         bash.expect("code=0")
-        assert alive(cat), "it has read the terminal all the time"
-        os.kill(cat, signal.SIGKILL)
-        wait_until(lambda: not alive(cat), "cat is gone, and what is typed is not for it")
+        assert alive(beside), "it has read the terminal all the time"
+        os.kill(beside, signal.SIGKILL)
+        wait_until(lambda: not alive(beside), "it is gone, and what is typed is not for it")
         bash.expect_prompt()
 
 
@@ -100,11 +112,11 @@ def test_interrupt_acts_on_a_command_that_was_started_while_somebody_else_read_t
     binary: str, unshare: list[str], tmp_path: Path
 ) -> None:
     with session() as bash:
-        cat = started_beside_a_reader(bash, tmp_path, f"{' '.join(unshare)} {binary} -q sleep 600")
+        beside = started_beside_a_reader(bash, tmp_path, f"{' '.join(unshare)} {binary} -q sleep 600")
         sleep = descendant(bash.pid, "sleep")
         bash.wait_foreground(os.getpgid(sleep))
-        os.kill(cat, signal.SIGKILL)
-        wait_until(lambda: not alive(cat), "cat is gone, and what is typed is not for it")
+        os.kill(beside, signal.SIGKILL)
+        wait_until(lambda: not alive(beside), "it is gone, and what is typed is not for it")
         bash.type(INTERRUPT)
         bash.expect("code=130")
         bash.expect_prompt()

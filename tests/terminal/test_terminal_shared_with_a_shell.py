@@ -108,7 +108,7 @@ def test_fg_after_bg_gives_the_command_the_terminal_again_when_run_was_stopped(
     wait_state(run, "S")
     bash.expect_prompt()
     bash.line("fg")
-    bash.wait_foreground(run)
+    bash.wait_lent(run, os.getpgid(sh))
     gate.write_text("open\n")
     bash.line("something")
     bash.expect("got=something")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from harness import Started, children, status, wait_until
+from harness import Started, children, state, status, wait_until
 from serving import Journal, Keys
 
 
@@ -40,13 +40,20 @@ def is_a_step(pid: int) -> bool:
 
 
 def wait_settled(started: Started, count: int = 1) -> list[int]:
-    """Wait until the keeper's children are so many, of which none is about to end; return them."""
+    """Wait until the keeper's children are so many, of which none is about to end; return them.
+
+    It sleeps before, so that its first child was executed, and afterwards, so that it has told of all of them.
+    """
 
     def settled() -> list[int]:
-        found = children(keeper(started))
+        pid = keeper(started)
+        if state(pid) != "S":
+            return []
+        found = children(pid)
         try:
-            return found if len(found) == count and not any(map(is_a_step, found)) else []
+            is_settled = len(found) == count and not any(map(is_a_step, found)) and state(pid) == "S"
         except FileNotFoundError:
             return []
+        return found if is_settled else []
 
     return wait_until(settled, f"the keeper has {count} children")

@@ -26,6 +26,12 @@ def section_of(program: Path | str) -> tuple[int, int, int]:
     return address, offset, size
 
 
+def loaded_size(program: Path | str) -> int:
+    """The bytes of memory that the kernel maps for a program: with its variables, which are not all in the file."""
+    segments = re.findall(r"LOAD +\w+ +\w+ \w+ \w+ 0x(\w+)", tool("readelf", "-W", "-l", program))
+    return sum(int(length, 16) for length in segments)
+
+
 def version(*words: str | Path, code: int = 0) -> str:
     """What these words and `-q itself -v` say: run starts itself, which shows its version."""
     return tool(*words, "-q", words[-1], "-v", code=code)

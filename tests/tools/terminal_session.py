@@ -28,6 +28,27 @@ while line := os.read(0, 100):
 READING = [sys.executable, "-I", "-S", "-u", "-c", READER]
 """A command that says what it reads, that it was continued, and the window's size when that changes."""
 
+BESIDE = """
+import os
+open("/proc/self/comm", "w").write("beside")
+os.read(0, 1)
+"""
+READING_BESIDE = [sys.executable, "-I", "-S", "-c", BESIDE]
+"""Another reader of the terminal, named `beside`. It is in read(2): a newer `cat` may wait in splice(2) instead."""
+
+SILENT_SHELL = """
+import os, signal, subprocess, sys
+job = subprocess.Popen(sys.argv[1:], process_group=0)
+signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+sys.stdin.readline()
+os.tcsetpgrp(0, job.pid)
+code = job.wait()
+os.tcsetpgrp(0, os.getpgrp())
+print(f"code={code}", flush=True)
+"""
+SILENT_SHELL_WITH = [sys.executable, "-I", "-S", "-u", "-c", SILENT_SHELL]
+"""A leader that starts the words behind it in the background, and upon a line gives them the terminal silently."""
+
 
 class Session:
     """A program that leads a session on a terminal of its own, and has it as stdin, stdout and stderr."""
@@ -108,6 +129,13 @@ class Session:
     def wait_foreground(self, group: int) -> None:
         """Wait until this is the foreground process group."""
         wait_until(lambda: self.foreground == group, f"{group} is the foreground group, not {self.foreground}")
+
+    def wait_lent(self, *groups: int) -> None:
+        """Wait until the terminal is no longer the leader's, but that of one of these process groups.
+
+        Upon `fg` bash sends CONT since 5.3 also to a job that runs: `run` then gives its command the terminal at once.
+        """
+        wait_until(lambda: self.foreground in groups, f"one of {groups} is the foreground group, not {self.foreground}")
 
     def resize(self, rows: int, columns: int) -> None:
         """Change the window's size: TIOCSWINSZ of ioctl_tty(2)."""
