@@ -24,7 +24,7 @@ not at all, and in each pause:
 In the first minute and at the end `run` is looked at while it sleeps: no zombie, no descriptor more, no kilobyte more.
 What has leaked is in every look: so the highest of the first minute is compared with the lowest of the last ones.
 Fifty services coincide in so many ways that the most that is needed at once, of each size of object, is still found
-after a minute, ever more rarely: with them the warm-up is half of the time, and POOLS may come after that.
+after a minute, ever more rarely: with them the warm-up is half of the time.
 """
 
 import argparse
@@ -42,12 +42,6 @@ from summary import markdown, markdown_of_services
 
 PROGRESS_SECONDS = 10.0
 LAST_LOOKS = 10
-POOLS = 100
-"""Kilobytes that services may add after their warm-up: pages for sizes of objects of which there were never as many.
-
-It ends: of four minutes on two busy processors the last one added 8 kB. In ten minutes a leak of 20 bytes in each life
-is more.
-"""
 ROLES = ("pid-1", "subreaper", "services")
 
 AnyStress = Stress | ServicesStress
@@ -72,9 +66,7 @@ def soak(stress: AnyStress, options: argparse.Namespace, stop: threading.Event) 
     """Phase after phase until the time is over; what is wrong is noted in the result."""
     result = stress.result
     started, warm = time.monotonic(), False
-    are_many = isinstance(stress, ServicesStress)
-    warm_up = max(options.warm_up, options.minutes * 30 * are_many)
-    slack = max(options.slack, POOLS * are_many)
+    warm_up = max(options.warm_up, options.minutes * 30 * isinstance(stress, ServicesStress))
     try:
         stress.start()
         while result.at_end is None and not stop.is_set():
@@ -89,7 +81,7 @@ def soak(stress: AnyStress, options: argparse.Namespace, stop: threading.Event) 
                 warm = result.seconds >= warm_up
             elif result.seconds >= options.minutes * 60:
                 result.at_end = vitals.lasting([stress.flood() for _ in range(LAST_LOOKS - 1)])
-                result.violations += vitals.grown(result.warm_up, slack)
+                result.violations += vitals.grown(result.warm_up, options.slack)
         stress.finish()
     except ViolationError as violation:
         result.violations.append(f"{violation} (output read {stress.kind})")
