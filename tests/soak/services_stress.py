@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from lines import Lines
 from services_journal import ServicesJournal
-from services_subject import COUNT, KILLED, STEADY, Counts, Services, kind_of, names
+from services_subject import COUNT, KILLED, STEADY, STOPPED, Counts, Services, kind_of, names
 from steering import BY_HAND, ORDERS, QUESTIONS, Steering
 from stress import FAST, LARGE, PHASES, SIP, SIP_SECONDS, SLOW, SMALL
 from subject import ViolationError, Vitals, read, set_capacity, wait_until
@@ -147,7 +147,7 @@ class ServicesStress:
     def _checked(self, kind: str, before: Totals, work: Callable[[], None]) -> Vitals:
         """Do this, with what is written read in this way; then pause and check. Raises ViolationError."""
         self.kind = kind
-        asked = self._steering.asked.copy()
+        asked, stops = self._steering.asked.copy(), self._steering.stops
         for fd in self._services.outputs:
             set_capacity(fd, LARGE if kind == FAST else SMALL)
         work()
@@ -162,7 +162,7 @@ class ServicesStress:
         while self._read():
             pass
         self.kind, vitals = kind, looks[0]
-        self._check(was_fast, before, self._steering.asked - asked, vitals)
+        self._check(was_fast, before, self._steering.asked - asked, self._steering.stops - stops, vitals)
         self._journal = ServicesJournal()
         return vitals
 
@@ -251,7 +251,7 @@ class ServicesStress:
             missing += [f"n{number:02} has not got signal {late[0]} {self.result.sent[late[0]]} times"] if late else []
         return "; ".join(missing[:3])
 
-    def _check(self, was_fast: bool, before: Totals, asked: Counter[str], vitals: Vitals) -> None:
+    def _check(self, was_fast: bool, before: Totals, asked: Counter[str], stops: int, vitals: Vitals) -> None:
         """Hold all counts against each other, now that nothing moves."""
         now, journal, result = Totals(self._services.counts()), self._journal, self.result
         self._check_lines()
@@ -267,6 +267,9 @@ class ServicesStress:
         orders = Counter({action: asked[action] for action in ORDERS if asked[action]})
         orphans, ended = now.orphans - before.orphans, now.ended - before.ended
         starts = now.starts - before.starts
+        # TERM may come before the first instruction of a program, which counts nothing then.
+        uncounted = min(stops, max(0, journal.started - starts, journal.ended[STOPPED] - ended[STOPPED]))
+        starts, ended = starts + uncounted, ended + Counter({STOPPED: uncounted})
         result.lives, result.orphans, result.ended = now.starts, now.orphans.total(), now.ended
         result.probes = sum(c.probes for c in self._services.counts())
         result.lines, result.answered = sum(output.count for output in self._outputs), self._steering.answered

@@ -18,7 +18,7 @@ KINDS = ("crashing", "flooding", "crashing", "hanging", "leaving", "flapping", "
 PATIENT = 300
 """Seconds of grace for who will end in time, also on a machine that stands still for a while."""
 
-KILLED = 137
+KILLED, STOPPED = 137, 143
 
 
 class Counts(NamedTuple):

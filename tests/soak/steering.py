@@ -35,6 +35,8 @@ class Steering:
         self._clients: list[tuple[tuple[str, ...], subprocess.Popen[str]]] = []
         self.asked: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
+        self.stops = 0
+        """How often a service was to be stopped, or started anew."""
         self.last_code = 0
         self.wrong: list[str] = []
 
@@ -51,6 +53,7 @@ class Steering:
     def ask(self, *words: str) -> None:
         """Have somebody ask this."""
         self.asked[words[0]] += 1
+        self.stops += len(words[1:]) if words[0] in ("stop", "restart") else 0
         self._clients.append((words, self._services.client(*words)))
 
     def take(self) -> None:
