@@ -57,9 +57,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Put `run` under load for minutes, and count everything.")
     parser.add_argument("--binary", default="dist/run", help="the `run` to test (default: dist/run)")
     parser.add_argument("--minutes", type=float, default=10, help="how long, the warm-up included (default: 10)")
-    parser.add_argument(
-        "--warm-up", type=float, default=60, metavar="SECONDS", help="at least (default: 60)"
-    )
+    parser.add_argument("--warm-up", type=float, default=60, metavar="SECONDS", help="at least (default: 60)")
     parser.add_argument("--phase", type=float, default=3, metavar="SECONDS", help="of each way to read (default: 3)")
     parser.add_argument("--slack", type=int, default=0, metavar="KB", help="memory that may be added (default: 0)")
     parser.add_argument("--role", choices=ROLES, action="append", help="which to soak (default: all at once)")
