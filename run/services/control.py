@@ -215,12 +215,12 @@ class Control:
             return
         client.request += data
         line, newline, _ = client.request.partition(b"\n")
-        if newline:
+        if len(line) > LONGEST_REQUEST or not (newline or data):
+            self._close(client)
+        elif newline:
             client.is_heard = True
             client.request = b""
             self._serve(client, line)
-        elif not data or len(client.request) > LONGEST_REQUEST:
-            self._close(client)
 
     def _serve(self, client: Client, line: bytes) -> None:
         """Do what a request wants."""

@@ -134,6 +134,17 @@ class Box:
         return self.started.wait()
 
 
+def slowness() -> float:
+    """How many times as long as usual this machine takes for some work, at least 1: an emulated one takes many times.
+
+    For limits of processor time, which would say nothing of `run` there.
+    """
+    begin = time.thread_time()
+    for _ in range(200):
+        json.loads(json.dumps({"names": [f"n{number}" for number in range(100)]}))
+    return max(1.0, (time.thread_time() - begin) / 0.005)
+
+
 def received(connection: socket.socket) -> bytes:
     """All that comes, until the other side closes."""
     data = b""
