@@ -120,16 +120,19 @@ def test_while_nobody_reads_signals_ends_and_restarts_go_on(
 
 
 def wait_stuck_writer(started: Started) -> None:
-    """Wait until the service `loud` has not come on while one looks."""
+    """Wait until the service `loud` has not come on while one looks, and sleeps: a machine may stand still, too."""
     pid = wait_pid(started, "loud")
-    seen = [-1]
+
+    def written() -> list[str]:
+        return re.findall(r"wchar: \d+", Path(f"/proc/{pid}/io").read_text())
 
     def rests() -> bool:
-        written = [int(line.split()[1]) for line in Path(f"/proc/{pid}/io").read_text().splitlines() if "wchar" in line]
-        same = seen[0] == written[0]
-        seen[0] = written[0]
-        time.sleep(0.1)
-        return same
+        before = written()
+        for _ in range(3):
+            time.sleep(0.1)
+            if written() != before or not is_stuck(started, pid):
+                return False
+        return True
 
     wait_until(rests, "the writer is stopped by nobody's reading")
 
