@@ -121,8 +121,8 @@ def test_without_dev_null_stdin_is_the_read_end_of_a_closed_pipe(scratch: Scratc
     assert re.fullmatch(r"web \| end=1\nweb \| pipe:\[\d+\]\n", started.out())
 
 
-MUCH = "i=0; while [ $((i += 1)) -le 9000 ]; do echo 0123456789012345678901234567890123456789 || exit 9; done"
-"""Writes more than a pipe of any size that `run` makes."""
+MUCH = f"i=0; while [ $((i += 1)) -le 900 ]; do echo {'0123456789' * 41} || exit 9; done"
+"""Writes more than a pipe of any size that `run` makes, in few lines: a life of 10 s begins the count of `:N` anew."""
 
 
 @pytest.mark.parametrize("mounts", ["", "proc", "proc null"])
