@@ -42,7 +42,7 @@ def make_hostile(folder: Path) -> None:
     for name in NAMES:
         (folder / f"{name}.py").write_text(HOSTILE)
         (folder / f"{name}.so").write_bytes(b"\x7fELF hostile")
-        (folder / f"{name}.cpython-311-x86_64-linux-gnu.so").write_bytes(b"\x7fELF hostile")
+        (folder / f"{name}.cpython-311-{os.uname().machine}-linux-gnu.so").write_bytes(b"\x7fELF hostile")
         (folder / f"{name}.pyc").write_bytes(b"hostile")
     for name in PACKAGES:
         (folder / name).mkdir(exist_ok=True)
