@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from controlling import DONE, OTHER, STATUS, Box, Boxes, assert_served, received, refused, slowness
-from harness import DEADLINE, status, wait_until
+from harness import DEADLINE, children, status, wait_until
 from serving import FOREVER, PYTHON, Journal, wait_pid
 
 MOST = 32
@@ -147,11 +147,12 @@ def test_who_never_reads_its_answer_is_let_go(box: Boxes, opened: ExitStack) -> 
     padding = ["x" * 800] * 8
     services = {f"s{n}": {"command": ["/bin/sh", "-c", FOREVER, *padding[: n % 8]]} for n in range(150)}
     b = box(services, "-q")
+    wait_until(lambda: len(children(b.run)) == 150, "all are started")
     assert len(b.services()) == 150
     before, fds = b.private_kilobytes(), b.descriptors()
     request = json.dumps({"action": "json", "words": []}).encode() + b"\n"
-    greedy = [opened.enter_context(b.connect()) for _ in range(MOST)]
-    for connection in greedy:
+    for _ in range(MOST):
+        connection = opened.enter_context(b.connect())
         connection.sendall(request)
         connection.recv(1, socket.MSG_PEEK)  # on a slow machine all at once would take longer than a client waits
     for _ in range(5):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from controlling import DONE, IN_AN_HOUR, OTHER, Box, Boxes, check, probed, slowness
-from harness import DEADLINE, wait_until
+from harness import DEADLINE, children, wait_until
 from serving import FOREVER, PID_1, Journal, Line, wait_pid
 
 from run.services import status
@@ -248,6 +248,7 @@ def test_there_are_colours_on_a_terminal_alone_and_not_with_NO_COLOR(box: Boxes)
 def test_status_of_200_services_costs_run_no_more_than_20_milliseconds(box: Boxes) -> None:
     """Of a processor; the clock of a machine that others use, too, would tell nothing."""
     b = box({f"service-{number}": OTHER for number in range(200)}, "-q")
+    wait_until(lambda: len(children(b.run)) == 200, "all are there: before that an answer may come too late")
     wait_until(lambda: all(service["state"] == "ready" for service in b.services().values()), "all are started")
     costs = []
     limits = []

