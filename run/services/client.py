@@ -12,7 +12,7 @@ from run.descriptors import STDOUT
 from run.log import Log
 from run.loop import RunError
 from run.services import place, status
-from run.services.orders import RequestError, parse
+from run.services.orders import LONGEST_REQUEST, RequestError, parse
 from run.services.sockets import (
     AF_UNIX,
     MSG_NOSIGNAL,
@@ -47,7 +47,10 @@ def ask(options: Options, log: Log) -> int:
     except RequestError as error:
         raise RunError(str(error)) from None
     _be_interruptible()
-    request = json.dumps({"action": options.action, "words": words}).encode() + b"\n"
+    request = json.dumps({"action": options.action, "words": words}).encode()
+    if len(request) > LONGEST_REQUEST:
+        raise RunError(f"{len(words)} words are too many: a request of {LONGEST_REQUEST // 1024} KiB is accepted")
+    request += b"\n"
     try:
         for _ in range(ATTEMPTS):
             try:

@@ -15,7 +15,7 @@ from run.log import Log
 from run.services import orders, place, status
 from run.services.checks import Checks
 from run.services.manager import Manager
-from run.services.orders import QUESTIONS, WANTED, Order, Request, RequestError
+from run.services.orders import LONGEST_REQUEST, QUESTIONS, WANTED, Order, Request, RequestError
 from run.services.sockets import (
     AF_UNIX,
     MSG_NOSIGNAL,
@@ -29,7 +29,6 @@ from run.services.sockets import (
 from run.services.watch import WRITABLE, Watch
 from run.signals import describe
 
-LONGEST_REQUEST = 64 * 1024
 MOST_CLIENTS = 32
 """How many are served at the same time; when more come, the oldest of those who have said nothing yet has to go."""
 MOST_ACCEPTED = 16

@@ -20,6 +20,9 @@ ACTIONS = (*QUESTIONS, *WANTED, "signal")
 
 STOPPING = "all is being stopped"
 
+LONGEST_REQUEST = 64 * 1024
+"""Bytes of a request, without the end of its line."""
+
 MOST_UNKNOWN = 8
 """Unknown services that are named: a request may hold thousands, and looking for what is near takes its time."""
 

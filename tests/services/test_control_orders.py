@@ -185,6 +185,7 @@ def test_a_service_that_is_unknown_is_named_with_what_is_accepted_and_the_neares
         (["signal", "HUP"], "signal needs the name of a service"),
         (["signal", "web", "HUP"], "unknown signal 'web'"),
         (["signal", "0", "web"], "unknown signal '0'"),
+        (["stop", *(f"n{number}" for number in range(9000))], "9000 words are too many"),
     ],
 )
 def test_a_request_that_is_wrong_in_itself_is_a_wrong_command_line(
