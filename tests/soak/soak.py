@@ -23,8 +23,8 @@ not at all, and in each pause:
 
 In the first half and at the end `run` is looked at while it sleeps: no zombie, no descriptor more, no kilobyte more.
 What has leaked is in every look: so the highest of the first half is compared with the lowest of the last ones.
-Fifty services coincide in so many ways that the most that is needed at once, of each size of object, is still found
-after minutes, ever more rarely: what they may take for that is POOLS.
+Python's objects are looked at apart from its pages: fifty services coincide in so many ways that the most that is
+needed at once, of each size of object, is still found after minutes, ever more rarely. They may take POOLS for that.
 """
 
 import argparse
@@ -43,10 +43,7 @@ from summary import markdown, markdown_of_services
 PROGRESS_SECONDS = 10.0
 LAST_LOOKS = 10
 POOLS = 100
-"""Kilobytes that services may add after their warm-up: pages for sizes of objects of which there never were as many.
-
-In ten minutes a leak of 16 bytes in each life is more.
-"""
+"""Kilobytes of pages that services may add after their warm-up: for sizes of which there never were as many objects."""
 ROLES = ("pid-1", "subreaper", "services")
 
 AnyStress = Stress | ServicesStress
@@ -70,7 +67,7 @@ def soak(stress: AnyStress, options: argparse.Namespace, stop: threading.Event) 
     result = stress.result
     started, warm = time.monotonic(), False
     warm_up = max(options.warm_up, options.minutes * 30)
-    slack = max(options.slack, POOLS * isinstance(stress, ServicesStress))
+    pools = POOLS * isinstance(stress, ServicesStress)
     try:
         stress.start()
         while result.at_end is None and not stop.is_set():
@@ -85,7 +82,7 @@ def soak(stress: AnyStress, options: argparse.Namespace, stop: threading.Event) 
                 warm = result.seconds >= warm_up
             elif result.seconds >= options.minutes * 60:
                 result.at_end = vitals.lasting([stress.flood() for _ in range(LAST_LOOKS - 1)])
-                result.violations += vitals.grown(result.warm_up, slack)
+                result.violations += vitals.grown(result.warm_up, options.slack, pools)
         stress.finish()
     except ViolationError as violation:
         result.violations.append(f"{violation} (output read {stress.kind})")

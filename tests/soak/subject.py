@@ -8,8 +8,10 @@ import struct
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
+
+from living import living_bytes
 
 UNSHARE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child=KILL")
 
@@ -65,25 +67,28 @@ class Vitals:
     zombies: int
     fds: int
     memory: int
-    """Its own, in kB: Anonymous in smaps_rollup of proc(5). In Private_Dirty are pages of a new file, too."""
+    """Its own, in kB: Anonymous in smaps of proc(5). In Private_Dirty are pages of a new file, too."""
+    objects: int
+    """Of that: living small objects of Python, in kB."""
 
     def worst(self, other: "Vitals | None") -> "Vitals":
         """The highest of each."""
         if other is None:
             return self
-        return Vitals(max(self.zombies, other.zombies), max(self.fds, other.fds), max(self.memory, other.memory))
+        return Vitals(*map(max, astuple(self), astuple(other)))
 
     def lasting(self, others: "list[Vitals]") -> "Vitals":
         """The most zombies and descriptors of these looks, and the memory that was there in each of them."""
-        looks = [self, *others]
-        return Vitals(max(v.zombies for v in looks), max(v.fds for v in looks), min(v.memory for v in looks))
+        zombies, fds, memory, objects = zip(*map(astuple, (self, *others)), strict=True)
+        return Vitals(max(zombies), max(fds), min(memory), min(objects))
 
-    def grown(self, since: "Vitals", slack: int = 0) -> list[str]:
-        """What is more than it was, each as a clear line. Memory may be so many kB more."""
+    def grown(self, since: "Vitals", slack: int = 0, pools: int = 0) -> list[str]:
+        """What is more than it was, each as a clear line. Memory may be so many kB more, and pages so many more."""
         lines = [f"{self.zombies} zombies"] if self.zombies else []
         for name, now, then, allowed in (
             ("open descriptors", self.fds, since.fds, 0),
-            ("kB of private memory", self.memory, since.memory, slack),
+            ("kB of private memory", self.memory, since.memory, slack + pools),
+            ("kB of living objects", self.objects, since.objects, slack),
         ):
             if now - then > allowed:
                 lines.append(f"{now - then} {name} more than in the warm-up: {then}, then {now}")
@@ -132,9 +137,19 @@ class Watched:
 
     def vitals(self) -> Vitals:
         """What must not grow, now."""
-        memory = self._fields(f"/proc/{self.pid}/smaps_rollup")["Anonymous"]
         fds = len(os.listdir(f"/proc/{self.pid}/fd"))
-        return Vitals(self.zombies(), fds, int(memory.split()[0]))
+        return Vitals(self.zombies(), fds, self._memory(), living_bytes(self.pid) // 1024)
+
+    def _memory(self) -> int:
+        """But for the stack, which is as large as the deepest call so far."""
+        kilobytes, is_stack = 0, False
+        for line in Path(f"/proc/{self.pid}/smaps").read_text().splitlines():
+            name, value = line.split(maxsplit=1)
+            if not name.endswith(":"):  # a mapping begins
+                is_stack = value.endswith("[stack]")
+            elif name == "Anonymous:" and not is_stack:
+                kilobytes += int(value.split()[0])
+        return kilobytes
 
     def end(self) -> None:
         """Kill whatever is left."""

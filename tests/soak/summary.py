@@ -55,6 +55,7 @@ ROWS: list[tuple[str, Callable[[Result], str]]] = [
     ("zombies in the warm-up, then at the end", lambda r: both(r, lambda v: v.zombies)),
     ("open descriptors", lambda r: both(r, lambda v: v.fds)),
     ("own memory, kB: highest in the warm-up, then lowest of the last looks", lambda r: both(r, lambda v: v.memory)),
+    ("living small objects, kB: the same", lambda r: both(r, lambda v: v.objects)),
     ("exit code, the highest that was reaped", lambda r: str(r.exit_code)),
     ("holds", lambda r: "**no**" if r.violations or r.at_end is None else "yes"),
 ]
@@ -76,6 +77,7 @@ OF_SERVICES: list[tuple[str, Callable[[ServicesResult], str]]] = [
     ("zombies in the warm-up, then at the end", lambda r: both(r, lambda v: v.zombies)),
     ("open descriptors", lambda r: both(r, lambda v: v.fds)),
     ("own memory, kB: highest in the warm-up, then lowest of the last looks", lambda r: both(r, lambda v: v.memory)),
+    ("living small objects, kB: the same", lambda r: both(r, lambda v: v.objects)),
     ("exit code, that of what hung", lambda r: str(r.exit_code)),
     ("holds", lambda r: "**no**" if r.violations or r.at_end is None else "yes"),
 ]

@@ -61,6 +61,10 @@ DEFECTS = {
         "def leak(): kept.append(bytearray(1000)); return reap()\nchildren.reap = leak",
         "kB of private memory more",
     ),
+    "small objects are leaked": (
+        "def leak(): kept.extend(bytes(450) for _ in range(9)); return reap()\nchildren.reap = leak",
+        "kB of living objects more",
+    ),
     "descriptors are leaked": (
         "def leak(*words): every(999) and os.dup(2); return send(*words)\nchildren.Delivery.to = leak",
         "open descriptors",
