@@ -129,7 +129,8 @@ class Control:
     def next_time(self) -> float | None:
         """When somebody's time is over, if it ever is, or it is tried again to listen."""
         times = [client.until for client in self._clients.values() if not client.order]
-        return min((time for time in (*times, self._listen_at) if time is not None), default=None)
+        times.append(self._listen_at)
+        return min((time for time in times if time is not None), default=None)
 
     def _accept(self, fd: int) -> None:
         for _ in range(MOST_ACCEPTED):

@@ -145,7 +145,7 @@ class Supervisor(Charge):
             return 0.0
         wanted = [self._manager.timeout(now)]
         times = [self._checks.next_time(), self._control.next_time() if self._control else None]
-        wanted += [time - now for time in (*times, *self._lingering.values()) if time]
+        wanted += [time - now for time in [*times, *self._lingering.values()] if time]
         is_impatient = self._watch.is_impatient or self._surroundings.relay.is_impatient
         wanted += [PATIENCE] if self._strangers or is_impatient else []
         due = [seconds for seconds in wanted if seconds is not None]

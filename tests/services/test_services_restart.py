@@ -165,7 +165,8 @@ def test_services_that_fail_at_once_for_ever_keep_nothing_from_running(serve: Se
     assert started.log() == ""
 
 
-def test_thousands_of_lives_take_no_more_memory_than_hundreds(box: Boxes) -> None:
+@pytest.mark.parametrize("clients", [0, 19])
+def test_thousands_of_lives_take_no_more_memory_than_hundreds(box: Boxes, clients: int) -> None:
     """Twenty services: Python 3.11 keeps 2000 tuples of twenty objects, 200 bytes each, and uses none of them again."""
     bad = {f"bad{number}": {"command": ["/bin/false"], "restart": "always", **FAST} for number in range(20)}
     b = box({**bad, "web": {"command": FOREVER}}, "-qq")
@@ -179,4 +180,7 @@ def test_thousands_of_lives_take_no_more_memory_than_hundreds(box: Boxes) -> Non
         return min(b.private_kilobytes() for _ in range(5))
 
     before = least_after(600)
+    waiting = [b.connect() for _ in range(clients)]
     assert least_after(5000) <= before + 100
+    for connection in waiting:
+        connection.close()
