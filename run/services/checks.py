@@ -46,10 +46,14 @@ class Checks:
 
     def environment(self, service: Service) -> list[bytes]:
         """A service's environment, with the socket that it may tell."""
-        entry = self._entries.get(service.name)
-        if entry is None:
+        if not self.may_tell(service):
             return service.environment
-        return [*(other for other in service.environment if not other.startswith(ENTRY)), entry]
+        others = (other for other in service.environment if not other.startswith(ENTRY))
+        return [*others, self._entries[service.name]]
+
+    def may_tell(self, service: Service) -> bool:
+        """Whether a service may tell of itself, by sd_notify(3): even before its keeper says that it was executed."""
+        return service.name in self._entries
 
     def follow(self, life: Life, now: float) -> None:
         """A service's life may have begun, ended, or be ending."""

@@ -62,7 +62,7 @@ class Starter:
             if not service.daemon:
                 self._say_started(service, pid)
             self._manager.executed(name, pid, now)
-            if not service.daemon or _may_tell(service):
+            if not service.daemon or self._checks.may_tell(service):
                 self._checks.follow(self._manager.lives[name], now)
             return pid
         return None
@@ -132,8 +132,3 @@ class Starter:
                 self._checks.follow(life, _kernel.monotonic())
             elif word == ENDED and rest == b"0" and not life.service.healthcheck:
                 self._manager.shown(name, SUCCEEDED, _kernel.monotonic())
-
-
-def _may_tell(service: Service) -> bool:
-    """Whether a service may tell of itself, by sd_notify(3), even before its keeper has told that it was executed."""
-    return service.healthcheck is not None and service.healthcheck.way == "notify"

@@ -33,6 +33,14 @@ def rates(result: Result, field: str) -> str:
     return per_phase(result, lambda kind: number(round(getattr(tallies[kind], field) / tallies[kind].seconds)))
 
 
+OF_VITALS: list[tuple[str, Callable[[Result | ServicesResult], str]]] = [
+    ("zombies in the warm-up, then at the end", lambda r: both(r, lambda v: v.zombies)),
+    ("open descriptors", lambda r: both(r, lambda v: v.fds)),
+    ("own memory, kB: highest in the warm-up, then lowest of the last looks", lambda r: both(r, lambda v: v.memory)),
+    ("living small objects, kB: the same", lambda r: both(r, lambda v: v.objects)),
+]
+"""What both tables say of `run` itself."""
+
 ways = " / ".join(PHASES)
 ROWS: list[tuple[str, Callable[[Result], str]]] = [
     ("time", lambda r: f"{r.seconds:.0f} s"),
@@ -52,10 +60,7 @@ ROWS: list[tuple[str, Callable[[Result], str]]] = [
         f"slowest answer, with stderr read {ways}",
         lambda r: per_phase(r, lambda k: f"{r.tallies[k].slowest * 1e3:.0f} ms"),
     ),
-    ("zombies in the warm-up, then at the end", lambda r: both(r, lambda v: v.zombies)),
-    ("open descriptors", lambda r: both(r, lambda v: v.fds)),
-    ("own memory, kB: highest in the warm-up, then lowest of the last looks", lambda r: both(r, lambda v: v.memory)),
-    ("living small objects, kB: the same", lambda r: both(r, lambda v: v.objects)),
+    *OF_VITALS,
     ("exit code, the highest that was reaped", lambda r: str(r.exit_code)),
     ("holds", lambda r: "**no**" if r.violations or r.at_end is None else "yes"),
 ]
@@ -74,10 +79,7 @@ OF_SERVICES: list[tuple[str, Callable[[ServicesResult], str]]] = [
     ("clients answered: start, stop, restart", lambda r: answers(r, "start", "stop", "restart")),
     ("clients answered: signal, status, json, health", lambda r: answers(r, "signal", "status", "json", "health")),
     ("signals sent, all received by both services that catch them, once", lambda r: number(r.sent.total())),
-    ("zombies in the warm-up, then at the end", lambda r: both(r, lambda v: v.zombies)),
-    ("open descriptors", lambda r: both(r, lambda v: v.fds)),
-    ("own memory, kB: highest in the warm-up, then lowest of the last looks", lambda r: both(r, lambda v: v.memory)),
-    ("living small objects, kB: the same", lambda r: both(r, lambda v: v.objects)),
+    *OF_VITALS,
     ("exit code, that of what hung", lambda r: str(r.exit_code)),
     ("holds", lambda r: "**no**" if r.violations or r.at_end is None else "yes"),
 ]
