@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 CONTRACT = (ROOT / "spec" / "contract.md").read_text()
@@ -116,3 +118,13 @@ def test_every_target_of_make_is_one() -> None:
 def test_nothing_refers_to_what_is_not_in_the_repository() -> None:
     outside = re.compile(r"\.\./shared|\b(SPEC|STYLE|PACKAGING)\.md")
     assert [str(path) for path, text in sources() if outside.search(text)] == []
+
+
+@pytest.mark.parametrize("name", ["make elsewhere", "machines"])
+def test_where_it_was_tried_is_told_in_the_readme_as_in_the_results(name: str) -> None:
+    tables = []
+    for document in ("README.md", "tests/elsewhere/RESULTS.md"):
+        written = (ROOT / document).read_text().partition(f"<!-- {name} -->")[2].partition(f"<!-- end of {name} -->")[0]
+        tables.append(re.findall(r"^\|.+", written, re.MULTILINE))
+    assert len(tables[0]) > 2
+    assert tables[0] == tables[1]

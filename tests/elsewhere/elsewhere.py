@@ -19,7 +19,7 @@ from cases import CASES
 from kubernetes import Kubernetes
 from nspawn import Nspawn
 from podman import Podman, PodmanRootless, PodmanRunc
-from report import Row, table, write
+from report import Row, copy_machines, table, write
 
 from docker import Docker, GVisor, Swarm
 
@@ -91,7 +91,7 @@ def main() -> int:
     parser.add_argument("--binary", type=Path, default=ROOT / "dist" / "run")
     parser.add_argument("--engines", default=" ".join(engine.name for engine in QUICK))
     parser.add_argument("--only", default="", help="only the cases with this in their names")
-    parser.add_argument("--results", type=Path, action="append", default=[], help="write the table into this file")
+    parser.add_argument("--results", type=Path, action="append", default=[], help="write the tables into this file")
     options = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("elsewhere: engines are started here, which takes root")
@@ -106,6 +106,7 @@ def main() -> int:
     print("", *table(rows, others), sep="\n")
     for path in options.results:
         write(path, rows, [engine.name for engine in QUICK + LONG])
+        copy_machines(options.results[0], path)
     return int(any(row.missing or row.failed for row in rows))
 
 

@@ -63,13 +63,18 @@ def of(name: str, line: str) -> bool:
     return line.startswith((f"| {name} |", f"- `{name}`: "))
 
 
+def parted(text: str, begin: str, end: str) -> tuple[str, str, str]:
+    """What is before, between and after two lines."""
+    before, _, rest = text.partition(begin)
+    return before, *rest.partition(end)[::2]
+
+
 def write(path: Path, rows: list[Row], order: list[str]) -> None:
     """Write the table into a file, between two lines of it; what it says of other engines stays.
 
     RESULTS.md tells the details, too.
     """
-    text = path.read_text()
-    before, old, after = text.partition(BEGIN)[0], text.partition(BEGIN)[2].partition(END)[0], text.partition(END)[2]
+    before, old, after = parted(path.read_text(), BEGIN, END)
     known = {name: [line for line in old.splitlines() if of(name, line)] for name in order}
     for row in rows:
         known[row.name] = [f"| {' | '.join(row.cells())} |", *details(row)]
@@ -79,3 +84,14 @@ def write(path: Path, rows: list[Row], order: list[str]) -> None:
     if path.name == "RESULTS.md":
         made += ["", *(line for line in lines if line.startswith("-"))]
     path.write_text(before + "\n".join([*made, END]) + after)
+
+
+MACHINES = "<!-- machines -->", "<!-- end of machines -->"
+"""Between these lines is what was noted of other machines and distributions."""
+
+
+def copy_machines(results: Path, target: Path) -> None:
+    """Copy the table of machines from RESULTS.md into another file, between the same lines."""
+    table_of_machines = parted(results.read_text(), *MACHINES)[1]
+    before, _, after = parted(target.read_text(), *MACHINES)
+    target.write_text(before + MACHINES[0] + table_of_machines + MACHINES[1] + after)
