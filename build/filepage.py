@@ -39,8 +39,8 @@ class Key(NamedTuple):
 OF_THE_FILE = {
     "services": Key(
         "a table for each service",
-        "`[services.NAME]` begins a service; they are started in the order of the file, where nothing asks for"
-        " another one. A file has at least one.",
+        "`[services.NAME]` begins a service. First those are started that depend on nothing, then those that depend"
+        " on these alone, and so on, each time in the order of the file. A file has at least one.",
         "[services.web]\ncommand = '/app/server'",
     ),
     "stop_grace_period": Key(
@@ -121,7 +121,7 @@ OF_A_SERVICE = {
     "unset_environment": Key(
         "an array of names of variables",
         "Variables that the service does not get, such as the secrets of others. They are gone even if"
-        " `environment` sets them.",
+        " `environment` sets them. NOTIFY_SOCKET is not, where the healthcheck is `notify`.",
         "unset_environment = ['DATABASE_PASSWORD']",
     ),
     "stop_signal": Key(
@@ -140,7 +140,7 @@ OF_A_SERVICE = {
     "kill_mode": Key(
         "'group' or 'mixed'",
         "Whom the stop signal goes to. `group`: the whole process group of the service. `mixed`: its main process"
-        " alone, and what is left of the group when that one has ended gets KILL.",
+        " alone, and what is left of the group when that one has ended gets KILL. It says nothing of a `daemon`.",
         "kill_mode = 'mixed'      # the workers are the main process's business",
     ),
     "daemon": Key(
@@ -176,7 +176,7 @@ OF_A_HEALTHCHECK = {
         "an array of words, or a string",
         "A command that succeeds with 0. It is executed as the service's user, in its environment and directory,"
         " in a session of its own; what it leaves behind is killed. What it writes is shown when it fails, at most"
-        " 2048 bytes. As in Compose a first word `CMD` is skipped, and `CMD-SHELL` stands for `/bin/sh -c`.",
+        " 2048 bytes. As in Compose a first word `CMD` of an array is skipped, and `CMD-SHELL` is `/bin/sh -c`.",
         "healthcheck = { test = ['pg_isready'] }",
     ),
     "tcp": Key(
@@ -237,14 +237,14 @@ OF_JSON = {
     "pid": "of the main process, or null",
     "since": "when the state began, in seconds since 1970",
     "seconds": "how long that is ago",
-    "restarts": "how often it was restarted after the end of a life",
+    "restarts": "how often it was restarted after the end of a life, or is about to be",
     "restarts_in_a_row": "how often since the count has begun anew",
     "next_start_in": "seconds, while it waits to be restarted, else null",
     "exit_code": "of the last life, 128 + n for signal n; null before there was one",
     "last_end": "how that one has ended, in words, or null",
     "status": "what the service tells of itself, `STATUS=` of sd_notify(3), or null",
     "command": "its words",
-    "user": "as in the file, or null",
+    "user": "as in the file, with its variables replaced, or null",
     "depends_on": "as in the file",
     "oneshot": "true or false",
     "essential": "true or false",

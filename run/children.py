@@ -12,6 +12,9 @@ EVERY_PROCESS = -1
 WALL = 0x40000000
 """__WALL of waitpid(2): wait for all children, whatever their exit signal."""
 
+THREADS = 17
+"""The place of num_threads among the fields of /proc/pid/stat of proc(5) after the name."""
+
 SHOWN = 20
 """How many of those that were sent a signal are named in the log."""
 
@@ -321,6 +324,41 @@ def group_is_gone(group: int) -> bool:
         except OSError:
             return False
     return False
+
+
+def left_group_is_gone(leader: int) -> bool:
+    """Whether the process group is gone whose leader was reaped.
+
+    Its number is nobody's as long as it is a group's: where a process has it, that is a new one.
+    """
+    try:
+        os.kill(leader, 0)
+    except ProcessLookupError:
+        return group_is_gone(leader)
+    except OSError:
+        pass  # it is there, and not ours
+    return True
+
+
+def are_zombies(group: int) -> bool:
+    """Whether all processes of a group have ended, and are there to be reaped by others; no if /proc does not tell."""
+    found = False
+    try:
+        if not _proc_is_ours():
+            return False
+        numbers = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    except OSError:
+        return False
+    for pid in numbers:
+        try:
+            fields = proc.stat(pid)
+        except OSError:
+            continue
+        if fields[2] == b"%d" % group:
+            if fields[0] not in (b"Z", b"X") or int(fields[THREADS]) > 1:  # the first thread alone may have ended
+                return False
+            found = True
+    return found
 
 
 def newcomers(found: Recipients, served: Served) -> Recipients:

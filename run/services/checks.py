@@ -60,7 +60,7 @@ class Checks:
         name = life.service.name
         if name not in self.health:
             return
-        is_alive = life.lives and life.has_main and not life.is_stopping
+        is_alive = life.lives and not life.is_stopping
         if is_alive and name not in self._alive:
             self._alive.add(name)
             self.statuses.pop(name, None)

@@ -15,8 +15,11 @@ from run.loop import Charge, Loop, RunError, Signal, become_reaper
 from run.recipients import Recipients, Served
 from run.services.plan import Service
 from run.services.users import switch
-from run.signals import CHLD, FORWARDED, KILL, PIPE, signal_set
+from run.signals import CHLD, FORWARDED, KILL, PIPE, TERM, signal_set
 from run.wait_status import exit_code, stop_signal
+
+STOP_ALL = TERM
+"""What `run` sends to a keeper that is to pass on the stop signal, which may be one that a keeper would not get."""
 
 KILL_ALL = PIPE
 """What `run` sends to a keeper that is to kill all: a signal that is never passed on, and KILL would be its own end."""
@@ -73,7 +76,7 @@ class Keeper(Charge):
             if fd >= 0:
                 os.dup2(fd, place)
         descriptors.keep_only({STDIN, STDOUT, STDERR, self._tells})
-        _kernel.set_death_signal(self._service.stop_signal)
+        _kernel.set_death_signal(STOP_ALL)
         if os.getppid() != parent:
             return start.CANNOT_RUN  # it died before it could be noticed
         try:
@@ -176,13 +179,13 @@ class Keeper(Charge):
         return [] if signal is None else [signal]
 
     def signalled(self, signum: int, code: int, sender: int, uid: int, value: int) -> None:
-        """Pass a signal on, or begin to kill."""
+        """Pass a signal on, stop all, or begin to kill."""
         if signum == KILL_ALL:
             self._is_killing = True
         elif signum != CHLD:
             found = children.find_recipients()
-            self._send(signum, found)
-            if signum == self._service.stop_signal:
+            self._send(self._service.stop_signal if signum == STOP_ALL else signum, found)
+            if signum == STOP_ALL:
                 self._served = Served()
                 if found is not None:
                     children.newcomers(found, self._served)

@@ -80,11 +80,11 @@ TIMED_OUT = 124
 class Life:
     """One service: its present life, or what is left of its last one. Times are seconds of one steady clock."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, now: float = 0.0) -> None:
         """Take the service; it waits, and is wanted up."""
         self.service = service
         self.state = WAITING
-        self.since = 0.0
+        self.since = now
         self.wanted = UP
         self.by_hand = False
         """Whether somebody has stopped it by an order, so that its end ends nothing."""
@@ -155,7 +155,7 @@ class Life:
 
     def not_started(self, code: int, why: str, event: str, now: float) -> None:
         """A life has failed before it began: NOT_EXECUTED or NOT_FORKED."""
-        self._was_stopped, self._failure = False, ""
+        self._was_stopped, self._failure, self.has_main = False, "", False
         self.number += 1
         self.verdict = ""
         self.code = self.exit_code = code

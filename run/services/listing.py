@@ -174,5 +174,7 @@ def stop(service: Service) -> str:
     if (service.stop_signal, service.kill_mode, service.stop_grace_period) == (TERM, "group", None):
         return ""
     whom = "its process group" if service.kill_mode == "group" else "its main process"
+    if service.daemon:
+        whom = "its process groups"
     grace = service.stop_grace_period
     return f"{describe(service.stop_signal)} to {whom}" + (f", KILL after {grace:g} s" if grace is not None else "")

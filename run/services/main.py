@@ -40,7 +40,7 @@ def run_services(options: Options, log: Log) -> int:
         return CANNOT_RUN
     if options.check:
         return show(listing(made.plan))
-    supervisor = Supervisor(made.plan, options.quiet, options.signal or TERM)
+    supervisor = Supervisor(made.plan, options.quiet, (options.signal if options.mode == MANY else None) or TERM)
     to_the_end[:] = [supervisor]
     return supervisor.run()
 

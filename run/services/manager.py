@@ -93,9 +93,9 @@ LAST_THIRD = 2 / 3
 class Manager:
     """All services. Times are seconds of one steady clock."""
 
-    def __init__(self, plan: Plan, rest_signal: int = TERM) -> None:
+    def __init__(self, plan: Plan, rest_signal: int = TERM, now: float = 0.0) -> None:
         """Take the plan; rest_signal is for what belongs to no service."""
-        self.lives = {service.name: Life(service) for service in plan.services}
+        self.lives = {service.name: Life(service, now) for service in plan.services}
         self.is_stopping = False
         self.is_killing = False
         """Whether whatever is left is killed, as its grace is over."""
@@ -193,6 +193,7 @@ class Manager:
     def not_started(self, name: str, code: int, why: str, for_good: bool, now: float) -> None:
         """A service's command could not be executed, or, unless for_good, the fork was refused."""
         life = self.lives[name]
+        self._may_be_killed.discard(life)
         life.not_started(code, why, NOT_EXECUTED if for_good else NOT_FORKED, now)
         after = "" if life.state == FAILED and for_good else f"; {life.verdict}"
         self._actions.append(Say("error", "%s: %s%s", (name, why, after)))
@@ -304,6 +305,9 @@ class Manager:
             life.kill_at = now + grace
             self._timed.add(life)
         to_group = service.kill_mode == "group"
+        if not (to_group or life.has_main):  # all of it is what that one has left
+            self._actions.append(Kill(service.name))
+            return
         if to_group:
             self._may_be_killed.discard(life)  # what is left of it has the signal, too
         self._actions.append(Stop(service.name, service.stop_signal, to_group))
@@ -356,7 +360,7 @@ class Manager:
             self._tell(life, START_DUE, now)
             return
         for other in dependencies:
-            if other.state == FAILED or (other.state == ENDED and not other.by_hand):
+            if other.state in (ENDED, FAILED) and not other.by_hand:
                 life.code = other.code or 1
                 life.ended, life.verdict = f"not started, since {other.service.name} has {other.state}", ""
                 self._actions.append(Say("warn", "%s: %s", (life.service.name, life.ended)))

@@ -9,10 +9,10 @@ from run import _kernel, children
 from run.children import Delivery, Queued
 from run.log import Log
 from run.recipients import Served
-from run.services.keeper import KILL_ALL
+from run.services.keeper import KILL_ALL, STOP_ALL
 from run.services.life import Life
 from run.services.manager import Manager
-from run.signals import KILL, describe
+from run.signals import CONT, KILL, describe
 
 
 class Messenger:
@@ -27,7 +27,9 @@ class Messenger:
     def stop(self, life: Life, signum: int, to_group: bool) -> None:
         """Send a service its stop signal, or KILL; to its process group, or to its main process alone."""
         if life.service.daemon:  # the keeper passes it on to the groups of its children
-            delivery = Delivery(KILL_ALL if signum == KILL else signum).to([life.pid])
+            delivery = Delivery(KILL_ALL if signum == KILL else STOP_ALL).to([life.pid])
+            if signum == KILL:
+                Delivery(CONT).to([life.pid])  # for it may have been stopped
         else:
             delivery = Delivery(signum).to([-life.pid if to_group else life.pid])
         self._tell(signum, life.title, delivery)

@@ -32,19 +32,31 @@ def steps(graph: Graph) -> list[list[str]]:
 
 
 def circles(graph: Graph) -> list[list[str]]:
-    """Circles of names, each depending on the next and the last on the first; at least one if there is any."""
-    placed = {name for step in steps(graph) for name in step}
-    seen: set[str] = set()
+    """Circles of names, each depending on the next and the last on the first: one for each way back to where it began.
+
+    Every circle there is has such a way in it.
+    """
     found = []
+    done: set[str] = set()
     for start in graph:
-        way: list[str] = []
-        name = start
-        while name not in placed and name not in seen:
-            seen.add(name)
-            way.append(name)
-            name = next(other for other in graph[name] if other in graph and other not in placed)
-        if name in way:
-            found.append(way[way.index(name) :])
+        # Depth first, without recursion: a chain may be as long as a file.
+        way = [start] if start not in done else []
+        place = {start: 0}
+        left = [iter(dict.fromkeys(graph[start]))]
+        while way:
+            for other in left[-1]:
+                if other in place:
+                    found.append(way[place[other] :])
+                elif other in graph and other not in done:
+                    place[other] = len(way)
+                    way.append(other)
+                    left.append(iter(dict.fromkeys(graph[other])))
+                    break
+            else:
+                name = way.pop()
+                left.pop()
+                del place[name]
+                done.add(name)
     return found
 
 

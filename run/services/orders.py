@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from run.services.life import AGAIN, DONE, DOWN, READY, RESTARTING, UP, WAITING, Life
+from run.services.life import AGAIN, DONE, DOWN, FAILED, READY, RESTARTING, UP, WAITING, Life
 from run.services.values import signal_number
 from run.services.words import encoded, listed, nearest, shown
 
@@ -58,7 +58,8 @@ def parse(action: str, words: list[str]) -> Request:
             )
         words = words[1:]
     if action not in QUESTIONS and not words:
-        raise RequestError(f"{action} needs the name of a service: '{action} web' is accepted")
+        example = "signal HUP" if signum else action
+        raise RequestError(f"{action} needs the name of a service: '{example} web' is accepted")
     return Request(action, list(dict.fromkeys(words)), signum)
 
 
@@ -96,12 +97,19 @@ def refusals(request: Request, lives: Mapping[str, Life], is_stopping: bool) -> 
 
 
 def _lacks(life: Life, names: Sequence[str], lives: Mapping[str, Life]) -> list[str]:
-    """What a service that is to be started would wait for in vain, unless it is among these names."""
-    return [
-        f"it depends on {other}, which is stopped: start {other}, too"
-        for other in life.service.depends_on
-        if other not in names and lives[other].by_hand and lives[other].state != DONE
-    ]
+    """What a service that is to be started would wait for in vain, however far, unless it is among these names."""
+    found: dict[str, None] = {}
+    left = list(life.service.depends_on)
+    seen = set(names)
+    while left:
+        other = left.pop(0)
+        if other not in seen:
+            seen.add(other)
+            if lives[other].by_hand and lives[other].state != DONE:
+                found[other] = None
+            elif lives[other].state == WAITING:
+                left += lives[other].service.depends_on
+    return [f"it depends on {other}, which is stopped: start {other}, too" for other in found]
 
 
 class Order:
@@ -116,7 +124,9 @@ class Order:
     def outcome(self, is_stopping: bool) -> list[str] | None:
         """Once it is done, or cannot be: the reasons why not, a line each, none if all is well. Before: None."""
         if self._wanted != DOWN and is_stopping:
-            return [STOPPING]
+            lives = [self._all_lives[name] for name in self._numbers]
+            failed = [life for life in lives if life.state == FAILED and life.number > self._numbers[life.service.name]]
+            return [*(f"{life.service.name}: {life.ended}; {life.verdict}" for life in failed), STOPPING]
         reasons = []
         for name, number in self._numbers.items():
             reason = self._outcome_of(self._all_lives[name], number)

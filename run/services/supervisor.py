@@ -14,6 +14,7 @@ from run.one import terminal
 from run.services.checks import Checks
 from run.services.control import Control
 from run.services.life import STARTING, Life
+from run.services.lingering import Lingering
 from run.services.manager import Action, Kill, Manager, Say, Start, Stop, StopRest
 from run.services.messenger import Messenger
 from run.services.plan import Plan
@@ -42,7 +43,7 @@ class Supervisor(Charge):
         """
         become_reaper()
         descriptors.keep_only({STDIN, STDOUT, STDERR})
-        self._manager = Manager(plan, rest_signal)
+        self._manager = Manager(plan, rest_signal, _now())
         try:
             closed = descriptors.fill_standard_streams()  # before anything else is opened
             self._watch = Watch(WAITED_FOR)
@@ -58,8 +59,7 @@ class Supervisor(Charge):
         self._actions: deque[Action] = deque()
         self._by_pid: dict[int, str] = {}
         """The services by their main processes."""
-        self._lingering: dict[str, float] = {}
-        """The services whose main process was reaped, and whose group is not gone; when to look again."""
+        self._lingering = Lingering()
         self._may_reap = True
         self._is_childless = False
         self._interrupts = 0
@@ -144,8 +144,12 @@ class Supervisor(Charge):
         if self._actions:
             return 0.0
         wanted = [self._manager.timeout(now)]
-        times = [self._checks.next_time(), self._control.next_time() if self._control else None]
-        wanted += [time - now for time in [*times, *self._lingering.values()] if time]
+        times = [
+            self._checks.next_time(),
+            self._control.next_time() if self._control else None,
+            self._lingering.next_time(),
+        ]
+        wanted += [time - now for time in times if time]
         is_impatient = self._watch.is_impatient or self._surroundings.relay.is_impatient
         wanted += [PATIENCE] if self._strangers or is_impatient else []
         due = [seconds for seconds in wanted if seconds is not None]
@@ -204,13 +208,16 @@ class Supervisor(Charge):
             self._stop(self._manager.lives[action.name], action.signum, action.to_group, now)
         elif isinstance(action, Kill):
             self._stop(self._manager.lives[action.name], KILL, True, now)
-            if action.name in self._lingering:
-                self._lingering[action.name] = now + PATIENCE
         elif isinstance(action, StopRest) and not self._is_childless:
             self._messenger.stop_rest(action.signum, now)
 
     def _stop(self, life: Life, signum: int, to_group: bool, now: float) -> None:
+        name = life.service.name
         self._checks.follow(life, now)
+        if name in self._lingering.names():
+            if self._see_whether_over(name, now):
+                return  # its number may mean another group by now
+            self._lingering.hurry(name, now)
         self._messenger.stop(life, signum, to_group)
 
     # What has happened.
@@ -240,12 +247,14 @@ class Supervisor(Charge):
         """A child is gone: the main process of a service, or perhaps the last one of a service's process group."""
         now = _now()
         if name is None:
-            for lingering in list(self._lingering):
+            for lingering in self._lingering.names():
                 self._see_whether_over(lingering, now)
-        elif self._manager.lives[name].lives and not self._see_whether_over(name, now):
-            was_killed = self._lingering.setdefault(name, 0.0)
-            if not was_killed:
-                self._manager.lingers(name)
+        elif (
+            self._manager.lives[name].lives
+            and not self._see_whether_over(name, now)
+            and self._lingering.begins(name, now)
+        ):
+            self._manager.lingers(name)
 
     def _main_ended(self, name: str, pid: int, status: int) -> None:
         """The main process of a service has ended: kill what it has left, if it has crashed."""
@@ -256,13 +265,13 @@ class Supervisor(Charge):
             failure = self._starter.failure(name)
             if failure and life.state == STARTING:
                 self._manager.not_started(name, *failure, now)
+                self._checks.follow(life, now)
                 return
             self._starter.abandoned.keeper_ended(name, was_killed=os.WIFSIGNALED(status))
         kills = self._manager.main_ended(name, status, now)
         self._checks.follow(life, now)
         if kills:
             Delivery(KILL).to([-pid])
-            self._lingering[name] = now + PATIENCE
 
     def _orphan_ended(self, pid: int, status: int) -> None:
         """A process that belongs to no service has ended: a probe, or one that has lost its parent."""
@@ -273,20 +282,29 @@ class Supervisor(Charge):
         self._messenger.ended(pid)
         self._manager.orphan_ended()
 
-    def _see_whether_over(self, name: str, now: float) -> bool:
-        """Whether all that belongs to a service is gone, whose main process was reaped."""
-        if self._starter.abandoned.kill(name) or not children.group_is_gone(self._manager.lives[name].pid):
+    def _see_whether_over(self, name: str, now: float, looks_closely: bool = False) -> bool:
+        """Whether all that belongs to a service is gone, whose main process was reaped.
+
+        A close look takes the time to find out whether all that is left are zombies, which somebody else has to reap.
+        """
+        life = self._manager.lives[name]
+        if self._starter.abandoned.kill(name):
             return False
-        self._lingering.pop(name, None)
+        if not children.left_group_is_gone(life.pid) and not (looks_closely and children.are_zombies(life.pid)):
+            return False
+        self._lingering.ends(name)
         self._surroundings.relay.life_ended(name)
         self._manager.over(name, now)
+        self._checks.follow(life, now)
         return True
 
     def _look_at_lingering(self, now: float) -> None:
-        """See to those who were killed, and are reaped by somebody else."""
-        for name, due in list(self._lingering.items()):
-            if due and now >= due and not self._see_whether_over(name, now):
-                self._lingering[name] = now + PATIENCE
+        """See to those who may be gone without anybody telling it."""
+        for name in self._lingering.due(now):
+            before = _kernel.cpu_time()
+            if not self._see_whether_over(name, now, looks_closely=True):
+                is_stopping = self._manager.lives[name].is_stopping
+                self._lingering.looked(name, is_stopping, now, _kernel.cpu_time() - before)
 
 
 def _now() -> float:

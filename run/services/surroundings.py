@@ -41,8 +41,9 @@ class Surroundings:
         width = max((len(service.name) for service in relayed if service.output == "named"), default=0)
         for number, service in enumerate(relayed):
             self.relay.add(service, width, number, owner(service))
-        daemons = sum(service.daemon for service in plan.services)  # one descriptor for each, in its life
-        for spare in [os.dup(self.null_in) for _ in range(SPARE + daemons)]:
+        # One for each keeper, in its life, and one for each probe that may be under way.
+        more = sum(service.daemon + bool(service.healthcheck) for service in plan.services)
+        for spare in [os.dup(self.null_in) for _ in range(SPARE + more)]:
             os.close(spare)
 
     def files(self, service: Service) -> tuple[int, int, int]:

@@ -120,7 +120,7 @@ class Lives:
             self._start(service)
             return
         for other in needed:
-            if other.state == FAILED or (other.state == ENDED and not other.by_hand):
+            if other.state in (ENDED, FAILED) and not other.by_hand:
                 service.code, service.state = other.code or 1, FAILED
                 self._say(service, f"{NOT_STARTED}{other.name} has {other.state}")
                 was_stopping = self.stopping

@@ -121,7 +121,11 @@ class Model(Lives):
         return 0
 
     def _lacks(self, other: str, names: tuple[str, ...]) -> bool:
-        return other not in names and self.services[other].by_hand and self.services[other].state != DONE
+        service = self.services[other]
+        if other in names or service.state == DONE:
+            return False
+        further = service.spec.depends_on if service.state == WAITING else ()
+        return service.by_hand or any(self._lacks(name, names) for name in further)
 
     def _order(self, service: Service, action: str) -> None:
         service.by_hand, service.row = action == DOWN, 0

@@ -1,7 +1,10 @@
 """Contract, "Control": `signal SIG NAME...`: to the main process."""
 
+from pathlib import Path
+
 import pytest
 from controlling import DONE, OTHER, Boxes, refused
+from harness import Starter
 from serving import FOREVER, PID_1, Journal, log_lines, wait_pid
 
 LOOP = "while :; do sleep 0.01; done"
@@ -114,3 +117,19 @@ def test_a_service_of_another_user_gets_it(box: Boxes, journal: Journal, pid_1: 
     journal.wait("ready")
     assert b.ask("signal", "HUP", "web") == DONE
     journal.wait("got")
+
+
+def test_a_daemon_that_was_not_executed_does_not_run(box: Boxes, tmp_path: Path) -> None:
+    """Its keeper's number may mean another process by now."""
+    keys = {"command": [str(tmp_path / "none")], "daemon": True, "essential": False}
+    b = box({"web": {**keys, "healthcheck": {"notify": True, "start_period": 0.1}}, "other": OTHER})
+    b.wait_for("web", state="failed")
+    assert b.ask("signal", "HUP", "web") == refused("web: not running")
+    web = b.services()["web"]
+    assert (web["pid"], web["health"]) == (None, None)
+    assert "not ready within" not in b.started.log()
+
+
+def test_the_names_are_missed(start: Starter) -> None:
+    needed = "run: [error] signal needs the name of a service: 'signal HUP web' is accepted\n"
+    assert start.result("-c", "signal", "HUP") == (125, "", needed)

@@ -258,3 +258,10 @@ def test_status_of_200_services_costs_run_no_more_than_20_milliseconds(box: Boxe
         costs.append(b.cpu_seconds() - before)
         limits.append(0.02 * slowness())
     assert sorted(costs)[5] < sorted(limits)[5], (costs, limits)
+
+
+def test_who_has_not_begun_waits_since_the_start_of_run(box: Boxes) -> None:
+    begin = time.time()
+    b = box({"db": {"command": FOREVER, "healthcheck": NEVER}, "web": {"command": FOREVER, "depends_on": ["db"]}})
+    web = b.wait_for("web", state="waiting")
+    assert web["seconds"] <= time.time() - begin + 0.1

@@ -186,3 +186,45 @@ def test_start_fails_where_what_it_depends_on_has_failed(box: Boxes) -> None:
     b.wait_for("web", state="failed")
     for action in "start", "restart":
         assert b.ask(action, "web") == refused("web: not started, since db has failed")
+
+
+# -- Those that depend on what was stopped by hand ---------------------------------------------------------------------
+
+
+def test_who_depends_on_what_was_killed_by_hand_waits_and_ends_nothing(box: Boxes) -> None:
+    """The stop took KILL, so that it counts 137: it was asked for all the same."""
+    deaf = {"command": f"trap '' TERM; {FOREVER}", "stop_grace_period": 0.1}
+    web = {"command": FOREVER, "restart": "always", "restart_delay": 0.01, "depends_on": ["db"]}
+    b = box({"db": deaf, "web": web})
+    wait_pid(b.started, "web")
+    assert b.ask("stop", "db") == DONE
+    assert b.ask("signal", "KILL", "web") == DONE
+    b.wait_for("web", state="waiting")
+    assert b.ask("start", "db") == DONE
+    b.wait_for("web", state="ready")
+    assert "shutdown" not in b.started.log()
+    assert b.stop() == 137  # db, whose grace is over once more
+
+
+def test_start_is_refused_however_far_what_was_stopped_is(box: Boxes) -> None:
+    on = {"a": [], "b": ["a"], "c": ["b"]}
+    keys = {"command": FOREVER, "restart": "always", "restart_delay": 0.01}
+    b = box({name: {**keys, "depends_on": others} for name, others in on.items()} | {"other": OTHER})
+    wait_pid(b.started, "c")
+    assert b.ask("stop", "a", "c") == DONE
+    assert b.ask("signal", "KILL", "b") == DONE
+    b.wait_for("b", state="waiting")
+    assert b.ask("start", "c") == refused("c: it depends on a, which is stopped: start a, too")
+    assert b.ask("start", "c", "a") == DONE
+
+
+def test_who_waits_for_what_then_ends_all_is_told_why(box: Boxes, flag: Path) -> None:
+    web = {
+        "command": f"[ ! -e {flag} ] || exit 9; {FOREVER}",
+        "healthcheck": check({"test": ["test", "!", "-e", str(flag)]}),
+    }
+    b = box({"web": web, "other": OTHER})
+    b.wait_for("web", state="ready")
+    flag.touch()
+    assert b.ask("restart", "web") == refused("web: exited with code 9; failed", "all is being stopped")
+    assert b.started.wait() == 9

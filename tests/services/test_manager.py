@@ -172,9 +172,12 @@ class World(RuleBasedStateMachine):
         return self.kills_at is not None and self.now >= self.kills_at
 
     def kill(self, model: Model) -> None:
-        """After the grace."""
+        """After the grace; or what the main process has left, if that alone would have got the signal."""
         assert model.runs
-        assert self.is_overdue(model), "its grace is not over"
+        if model.exit_code is not None and model.stopped_at is None and model.service.kill_mode == "mixed":
+            self.stop(model, model.service.stop_signal, False)
+        else:
+            assert self.is_overdue(model), "its grace is not over"
         model.is_killed = True
         model.is_ready = False
         model.stopped_at = self.now if model.stopped_at is None else model.stopped_at
@@ -226,7 +229,7 @@ class World(RuleBasedStateMachine):
             if all(other.is_ready for other in others):
                 continue
             for other in others:
-                if other.is_final and not other.is_ready and not (other.is_by_hand and not other.has_failed):
+                if other.is_final and not other.is_ready and not other.is_by_hand:
                     model.code = other.code or 1
                     model.is_final = model.has_failed = model.is_in_vain = True
                     if model.service.essential:

@@ -53,6 +53,12 @@ def test_who_is_depended_on_is_before_and_equals_stay_in_the_files_order() -> No
     assert names(planned(services(p="b", q="a", a="", b=""))) == ["a", "b", "p", "q"]
 
 
+def test_circles_that_share_a_name_are_all_found() -> None:
+    assert order.circles({"a": ["b", "c"], "b": ["a"], "c": ["a"]}) == [["a", "b"], ["a", "c"]]
+    assert order.circles({"x": ["a"], "a": ["b", "b"], "b": ["c"], "c": ["b", "a"]}) == [["b", "c"], ["a", "b", "c"]]
+    assert order.circles({"a": ["a"], "b": []}) == [["a"]]
+
+
 @given(st.lists(st.lists(st.integers(0, 9), max_size=4), max_size=10))
 def test_any_graph_is_either_in_order_or_has_a_circle(edges: list[list[int]]) -> None:
     graph = {str(name): list(map(str, others)) for name, others in enumerate(edges)}

@@ -274,3 +274,29 @@ def test_before_the_first_success_a_failure_is_said_when_its_reason_is_a_new_one
     assert all(line.startswith("run: [info] ") for line in started.log().splitlines() if "not ready yet" in line)
     started.send(signal.SIGTERM)
     assert started.wait() == 0
+
+
+# -- The main process has ended, and others of its process group live --------------------------------------------------
+
+
+@PID_1
+def test_what_is_left_of_a_group_has_to_become_ready_in_time(box: Boxes, pid_1: bool) -> None:
+    late = check({"test": ["false"]}, start_period=0.5)
+    web = {"command": "sleep 1000 & exit 0", "healthcheck": late, "essential": False}
+    b = box({"web": web, "other": OTHER}, pid_1=pid_1)
+    b.wait_for("web", state="failed", exit_code=0)
+    assert "not ready within 0.5 s" in b.started.log()
+    assert b.stop() == 124
+
+
+@PID_1
+def test_what_is_left_of_a_group_is_probed_still(box: Boxes, flag: Path, pid_1: bool) -> None:
+    probe = until(flag) | {"interval": 0.05, "retries": 2}
+    b = box({"web": {"command": "sleep 1000 & exit 0", "healthcheck": probe}, "other": OTHER}, pid_1=pid_1)
+    b.started.wait_log("others of its process group are left")
+    flag.touch()
+    b.wait_for("web", state="ready", health="healthy")
+    assert b.ask("health") == (0, "", "")
+    flag.unlink()
+    b.wait_for("web", health="unhealthy")
+    assert b.ask("health")[0] == 1

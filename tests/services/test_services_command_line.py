@@ -133,13 +133,14 @@ def test_d_is_a_warning_and_is_ignored(start: Starter, serve: Server) -> None:
 
 
 def test_s_with_a_file_is_a_warning_and_is_ignored(serve: Server) -> None:
-    """The file says what each one's stop signal is."""
-    started = serve({"web": {"command": "exec sleep 1000"}}, "-sKILL")
-    wait_pid(started, "web")
+    """The file says what each one's stop signal is; what belongs to none gets TERM."""
+    started = serve({"web": {"command": "(setsid sleep 1000 &); echo up; exec sleep 1000"}}, "-sUSR1")
+    started.wait_out("web | up")
     started.send(signal.SIGTERM)
     assert started.wait() == 0
     assert log_lines(started)[0].startswith("option '-s' has no effect with -f")
     assert events(started, "web")[-1] == "killed by TERM (15); stopped"
+    assert re.search(r"sending TERM \(15\) to group \d+", started.log()) and "USR1" not in started.log()
 
 
 # -- A file ------------------------------------------------------------------------------------------------------------

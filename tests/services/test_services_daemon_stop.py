@@ -1,9 +1,11 @@
 """Contract, "The file", `daemon`: signals go to the groups of the keeper's children; how it is stopped and killed."""
 
+import os
 import signal
 
+import pytest
 from daemonizing import background, daemon, keeper, wait_settled
-from harness import alive, wait_until
+from harness import alive, state, wait_until
 from serving import AWAKE, FOREVER, HOUR, PID_1, Journal, Server
 
 
@@ -95,3 +97,30 @@ def test_when_run_is_killed_the_daemon_gets_its_stop_signal(serve: Server, journ
         started.process.kill()
         journal.wait(f"{name} told")
         wait_until(lambda kept=kept: not alive(kept), "the keeper has ended")  # type: ignore[misc]
+
+
+@PID_1
+@pytest.mark.parametrize("by", ["PIPE", "ABRT", "CHLD", "RTMIN+1"])
+def test_any_signal_can_be_its_stop_signal(serve: Server, catcher: str, by: str, pid_1: bool) -> None:
+    """Also one that a keeper itself does not wait for, or that means something to it."""
+    keys = {"command": f"setsid {catcher} a & exit 0", "daemon": True, "stop_signal": by}
+    started = serve({"daemon": keys}, "-t1", pid_1=pid_1)
+    started.wait_out("daemon | a ready")
+    wait_settled(started)
+    started.send(signal.SIGTERM)
+    number = signal.SIGRTMIN + 1 if by == "RTMIN+1" else signal.Signals[f"SIG{by}"]
+    started.wait_out(f"a got {int(number)} from")
+    assert started.wait() == 137
+
+
+@PID_1
+def test_a_keeper_that_is_stopped_is_continued_so_that_it_kills(serve: Server, journal: Journal, pid_1: bool) -> None:
+    started = serve({"daemon": daemon(background(journal, "daemon"))}, "-t0.3", pid_1=pid_1)
+    journal.wait("daemon ready")
+    (left,) = wait_settled(started)
+    kept = keeper(started)
+    os.kill(kept, signal.SIGSTOP)
+    wait_until(lambda: state(kept) == "T", "the keeper is stopped")
+    started.send(signal.SIGTERM)
+    assert started.wait() == 137
+    assert not alive(left)

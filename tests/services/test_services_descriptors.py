@@ -26,6 +26,7 @@ KINDS: dict[str, Keys] = {
     "daemon": {"daemon": True, "essential": False},
     "inherit": {"oneshot": True, "output": "inherit"},
     "null": {"oneshot": True, "output": "null"},
+    "probed": {"healthcheck": {"test": ["/bin/sleep", "0.1"], "retries": 1}, "essential": False},
 }
 
 
