@@ -14,7 +14,20 @@ from run.services import health as decided
 from run.services import status
 from run.services.health import Health
 from run.services.healthcheck import Healthcheck
-from run.services.life import DONE, DOWN, FINAL, LATE, READY, RESTARTING, SUCCEEDED, UNHEALTHY, UP, WAITING, Life
+from run.services.life import (
+    DONE,
+    DOWN,
+    FAILED,
+    FINAL,
+    LATE,
+    READY,
+    RESTARTING,
+    SUCCEEDED,
+    UNHEALTHY,
+    UP,
+    WAITING,
+    Life,
+)
 from run.services.manager import Kill, Manager, Start, Stop
 from run.services.orders import WANTED, Order, Request, refusals
 from run.services.plan import Plan, Service
@@ -102,7 +115,7 @@ class Steering(RuleBasedStateMachine):
         """Lives begin and end, for health."""
         for name, health in self.health.items():
             life = self.lives[name]
-            is_alive = life.lives and life.has_main and not life.is_stopping
+            is_alive = life.lives and not life.is_stopping
             if is_alive and name not in self.followed:
                 self.followed.add(name)
                 health.began(self.now)
@@ -145,7 +158,10 @@ class Steering(RuleBasedStateMachine):
         """Whether an answer is true."""
         names, action = client.request.names, client.request.action
         if action != "stop" and self.manager.is_stopping:
-            assert reasons == ["all is being stopped"]
+            failed, last = reasons[:-1], reasons[-1]
+            assert last == "all is being stopped"
+            for name in (reason.partition(": ")[0] for reason in failed):
+                assert self.lives[name].state == FAILED and self.lives[name].number > client.numbers[name]
             return
         told = {reason.partition(": ")[0] for reason in reasons}
         assert told <= set(names)
@@ -268,7 +284,7 @@ class Steering(RuleBasedStateMachine):
             health = self.health.get(name)
             if life.state == READY and health:
                 assert name in self.has_succeeded
-                assert health.state in (decided.HEALTHY, decided.SICK) or not life.has_main
+                assert health.state in (decided.HEALTHY, decided.SICK)
             ailment = status.ailment(life, health)
             is_well = life.state == DONE or (life.state == READY and (not health or health.state == decided.HEALTHY))
             assert (ailment == "") == is_well, ailment
@@ -277,7 +293,7 @@ class Steering(RuleBasedStateMachine):
     def only_those_are_probed_that_run_and_are_not_being_stopped(self) -> None:
         """One probe at a time."""
         for name in self.probed:
-            assert self.lives[name].has_main and not self.lives[name].is_stopping
+            assert self.lives[name].lives and not self.lives[name].is_stopping
 
     @invariant()
     def what_is_told_is_whole(self) -> None:
