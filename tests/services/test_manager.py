@@ -174,10 +174,9 @@ class World(RuleBasedStateMachine):
     def kill(self, model: Model) -> None:
         """After the grace; or what the main process has left, if that alone would have got the signal."""
         assert model.runs
-        if model.exit_code is not None and model.stopped_at is None and model.service.kill_mode == "mixed":
+        if not self.is_overdue(model):
+            assert model.service.kill_mode == "mixed" and model.exit_code is not None, "its grace is not over"
             self.stop(model, model.service.stop_signal, False)
-        else:
-            assert self.is_overdue(model), "its grace is not over"
         model.is_killed = True
         model.is_ready = False
         model.stopped_at = self.now if model.stopped_at is None else model.stopped_at
