@@ -4,6 +4,7 @@ A request is one line of JSON; the answer is lines of JSON: that it was accepted
 Source: contract, "Control".
 """
 
+import errno
 import json
 import os
 import time
@@ -37,8 +38,9 @@ MOST_ACCEPTED = 16
 PATIENCE = 10.0
 """Seconds that a client has to say what it wants, and to take the answer."""
 
+LISTEN_SOON = 0.02
 LISTEN_AGAIN = 1.0
-"""Seconds after which a place that was taken is tried again: perhaps another container's, which ends just now."""
+"""Seconds after which a place that was taken is tried again, first soon: it may be of one who ends just now."""
 MOST_TRIES = 10
 
 TOO_MANY = "too many wait for what they have ordered: what was ordered is done all the same"
@@ -80,25 +82,31 @@ class Control:
         self._listen_at: float | None = None
         """When to try again to listen, where that has failed."""
         self._tries = 0
+        self._has_warned = False
         self._listen(_kernel.monotonic())
 
     def _listen(self, now: float) -> None:
         """Listen, or see to it that it is tried again: services run without it, too.
 
         A `run` that dies lets go of its mount namespace, whose number goes to the next one, before its sockets are
-        closed; where both share a network namespace the place is taken for that long. Source: do_exit() of Linux.
+        closed; where both share a network namespace the place is taken for that long, which is no time: so a taken
+        place is a warning when it is so a moment later, too. Source: do_exit() of Linux.
         """
         self._tries += 1
         self._listen_at = None
         try:
             self._socket = self._open()
         except OSError as error:
-            if self._tries == 1:
+            if self._tries == 1 and error.errno == errno.EADDRINUSE:
+                self._listen_at = now + LISTEN_SOON
+                return
+            if not self._has_warned:
                 self._log.warn(f"cannot listen at @{place.own()}: {error.strerror}: 'run -c' will not work")
+                self._has_warned = True
             if self._tries <= MOST_TRIES:
                 self._listen_at = now + LISTEN_AGAIN
             return
-        if self._tries > 1:
+        if self._has_warned:
             self._log.info(f"listening at @{place.own()}: 'run -c' works now")
 
     def _open(self) -> Socket:

@@ -170,6 +170,7 @@ def test_a_name_that_is_taken_is_a_warning_and_who_has_it_is_told_nothing(late: 
         late.go()
         late.started.wait_log("started")
         place = late.box.place
+        late.started.wait_log("cannot listen at")
         warning = f"run: [warn] cannot listen at @{place}: Address already in use: 'run -c' will not work\n"
         assert late.started.log().count(warning) == 1
         for words in (["status"], ["stop", "web"]):
