@@ -335,8 +335,11 @@ def left_group_is_gone(leader: int) -> bool:
         os.kill(leader, 0)
     except ProcessLookupError:
         return group_is_gone(leader)
-    except OSError:
-        pass  # it is there, and not ours
+    except OSError:  # it is not ours, or kill(2) is refused
+        try:
+            os.getpriority(os.PRIO_PROCESS, leader)
+        except OSError:
+            return group_is_gone(leader)
     return True
 
 

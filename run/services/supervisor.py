@@ -214,11 +214,10 @@ class Supervisor(Charge):
     def _stop(self, life: Life, signum: int, to_group: bool, now: float) -> None:
         name = life.service.name
         self._checks.follow(life, now)
-        if name in self._lingering.names():
-            if self._see_whether_over(name, now):
-                return  # its number may mean another group by now
+        if name in self._lingering.names() and not self._see_whether_over(name, now):
             self._lingering.hurry(name, now)
-        self._messenger.stop(life, signum, to_group)
+        if life.lives:  # else its number may mean another group by now
+            self._messenger.stop(life, signum, to_group)
 
     # What has happened.
 

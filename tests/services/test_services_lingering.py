@@ -1,13 +1,15 @@
 """Contract, "A service's life": the main process was reaped, and nobody tells when the last of its group is gone."""
 
+import errno
 import os
 import shlex
 import signal
 import sys
 from pathlib import Path
 
+import pytest
 from controlling import DONE, OTHER, Boxes
-from harness import children, state, wait_until
+from harness import AS_PID_1, children, state, status, wait_until
 from serving import AWAKE, FAST, FOREVER, HOUR, PID_1, Journal, Server, events, wait_pid
 
 from run.services.lingering import FIRST_PAUSE, LONGEST_PAUSE, LONGEST_WHILE_STOPPING, Lingering
@@ -115,6 +117,26 @@ def test_another_group_that_has_the_number_by_now_gets_no_signal(box: Boxes, jou
     assert b.ask("stop", "web") == DONE
     assert b.services()["web"]["state"] in ("stopped", "ended")
     assert journal.lines() == ["has the number"]
+
+
+@pytest.mark.parametrize("error", [errno.EPERM, errno.ENOSYS])
+def test_a_group_is_seen_to_live_and_to_be_gone_where_kill_is_refused(
+    serve: Server, journal: Journal, refuse: str, tmp_path: Path, error: int
+) -> None:
+    """It ends only after some looks."""
+    gate = pipe(tmp_path)
+    script = f"{journal.note('life')}; (read _ <{gate}; {journal.note('leaves')}) & exit 0"
+    services = {"web": {"command": script, "restart": "always:1", **FAST, "essential": False}}
+    started = serve(services, prefix=(*AS_PID_1, refuse, "kill", str(error)))
+    started.wait_log("others of its process group are left")
+    run, switches = started.pid, "voluntary_ctxt_switches"
+    before = int(status(run)[switches])
+    wait_until(lambda: int(status(run)[switches]) > before + 2, "run has looked at it more than once")
+    gate.write_text("\n")
+    journal.wait("life", 2)
+    assert journal.lines()[:3] == ["life", "leaves", "life"]
+    gate.write_text("\n")
+    assert started.wait() == 0
 
 
 def test_looks_become_rare_and_a_signal_makes_them_frequent() -> None:
