@@ -343,25 +343,36 @@ def left_group_is_gone(leader: int) -> bool:
     return True
 
 
-def are_zombies(group: int) -> bool:
-    """Whether all processes of a group have ended, and are there to be reaped by others; no if /proc does not tell."""
-    found = False
+def zombie_groups(groups: set[int]) -> set[int]:
+    """Of these process groups, those of which only zombies are left that others have to reap; none if nobody knows.
+
+    Twice the same, since who is seen to have ended may have forked before.
+    """
     try:
-        if not _proc_is_ours():
-            return False
-        numbers = [int(name) for name in os.listdir("/proc") if name.isdigit()]
-    except OSError:
-        return False
-    for pid in numbers:
-        try:
-            fields = proc.stat(pid)
-        except OSError:
-            continue
-        if fields[2] == b"%d" % group:
-            if fields[0] not in (b"Z", b"X") or int(fields[THREADS]) > 1:  # the first thread alone may have ended
-                return False
-            found = True
-    return found
+        if not groups or not _proc_is_ours():
+            return set()
+        found = _zombie_groups(groups)
+        return found and found & _zombie_groups(found)
+    except (OSError, MemoryError):
+        return set()
+
+
+def _zombie_groups(groups: set[int]) -> set[int]:
+    found: set[int] = set()
+    living: set[int] = set()
+    me = b"%d" % os.getpid()
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                fields = proc.stat(int(name))
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            group = int(fields[2])
+            if group in groups:
+                # A first thread alone may have ended; and whom run has to reap has told, or is about to.
+                has_ended = fields[0] in (b"Z", b"X") and int(fields[THREADS]) <= 1 and fields[1] != me
+                (found if has_ended else living).add(group)
+    return found - living
 
 
 def newcomers(found: Recipients, served: Served) -> Recipients:

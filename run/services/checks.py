@@ -38,7 +38,8 @@ class Checks:
     def _listen(self, service: Service) -> bytes:
         life = self._manager.lives[service.name]
         name = f"{place.own()}/notify/{service.name}"
-        main = lambda: life.pid if life.has_main else 0  # noqa: E731
+        # A main process that has ended is its session's number still, as long as the group lives; a keeper is not.
+        main = lambda: life.pid if life.has_main or (life.lives and not service.daemon) else 0  # noqa: E731
         try:
             return Notify(name, self._watch, self._log, main, lambda message: self._told(life, message)).entry
         except OSError as error:

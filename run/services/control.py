@@ -82,7 +82,6 @@ class Control:
         self._listen_at: float | None = None
         """When to try again to listen, where that has failed."""
         self._tries = 0
-        self._has_warned = False
         self._listen(_kernel.monotonic())
 
     def _listen(self, now: float) -> None:
@@ -92,21 +91,21 @@ class Control:
         closed; where both share a network namespace the place is taken for that long, which is no time: so a taken
         place is a warning when it is so a moment later, too. Source: do_exit() of Linux.
         """
-        self._tries += 1
+        is_first = self._listen_at is None
         self._listen_at = None
         try:
             self._socket = self._open()
         except OSError as error:
-            if self._tries == 1 and error.errno == errno.EADDRINUSE:
+            if is_first and error.errno == errno.EADDRINUSE:
                 self._listen_at = now + LISTEN_SOON
                 return
-            if not self._has_warned:
+            if not self._tries:
                 self._log.warn(f"cannot listen at @{place.own()}: {error.strerror}: 'run -c' will not work")
-                self._has_warned = True
+            self._tries += 1
             if self._tries <= MOST_TRIES:
                 self._listen_at = now + LISTEN_AGAIN
             return
-        if self._has_warned:
+        if self._tries:
             self._log.info(f"listening at @{place.own()}: 'run -c' works now")
 
     def _open(self) -> Socket:

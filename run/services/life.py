@@ -108,7 +108,6 @@ class Life:
         """How the main process of the last life has ended, in words."""
         self.verdict = ""
         """What follows from the end of the last life, in words."""
-        self._ended_at = 0.0
         self._was_stopped = False
         self._failure = ""
 
@@ -159,13 +158,13 @@ class Life:
         self.number += 1
         self.verdict = ""
         self.code = self.exit_code = code
-        self.ended, self.started_at, self._ended_at = why, now, now
+        self.ended, self.started_at = why, now
         self.happens(event, now)
 
     def main_ended(self, status: int, now: float) -> str:
         """The main process has ended, and is a zombie; return what is to be done before it is reaped."""
         self.has_main = False
-        self.exit_code, self._ended_at, self.ended = exit_code(status), now, described(status)
+        self.exit_code, self.ended = exit_code(status), described(status)
         if self.happens(CRASHED if self.exit_code else LEFT, now) == KILL:
             return KILL
         # What has the stop signal may go on until its grace is over, unless only the main process has got it.
@@ -197,7 +196,7 @@ class Life:
             self.wanted, self.next_start = UP, now
             self.verdict = "to be started again"
             return WAITING
-        if self.wanted == UP and self._is_restarted(code):
+        if self.wanted == UP and self._is_restarted(code, now):
             return self._to_restart(now)
         if code:
             after = f" after {self.restarts} restart{'s' * (self.restarts > 1)}" if self.restarts else ""
@@ -206,9 +205,9 @@ class Life:
         self.verdict = "stopped" if self._was_stopped else "done" if service.oneshot else "ended"
         return DONE if service.oneshot and not self._was_stopped else ENDED
 
-    def _is_restarted(self, code: int) -> bool:
+    def _is_restarted(self, code: int, now: float) -> bool:
         """Whether `restart` wants another life after one that counts this, and its limit allows it."""
-        if self._ended_at - self.started_at >= LONG_LIFE:
+        if now - self.started_at >= LONG_LIFE:
             self.restarts = 0
         service = self.service
         wants = service.restart == "always" or (service.restart == "on-failure" and code != 0)

@@ -45,11 +45,17 @@ class Lingering:
         """Whom it is time to look at."""
         return [name for name, due in self._due.items() if now >= due]
 
-    def looked(self, name: str, is_stopping: bool, now: float, took: float) -> None:
-        """It was looked at, and is still there; that took so much processor time."""
+    def looked(self, name: str, is_stopping: bool, now: float) -> None:
+        """It is being looked at."""
         longest = LONGEST_WHILE_STOPPING if is_stopping else LONGEST_PAUSE
         pause = self._pauses[name] = min(2 * self._pauses[name], longest)
-        self._due[name] = max(now + pause, next_look(now, took))
+        self._due[name] = now + pause
+
+    def took(self, seconds: float, now: float) -> None:
+        """To look at them has taken so much processor time: nobody is looked at before that has paid off."""
+        not_before = next_look(now, seconds)
+        for name, due in self._due.items():
+            self._due[name] = max(due, not_before)
 
     def next_time(self) -> float | None:
         """When somebody is to be looked at, if ever."""

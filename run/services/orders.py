@@ -120,13 +120,14 @@ class Order:
         self._wanted = WANTED[request.action]
         self._all_lives = lives
         self._numbers = {name: lives[name].number for name in request.names}
+        self._since = {name: lives[name].since for name in request.names}
 
     def outcome(self, is_stopping: bool) -> list[str] | None:
         """Once it is done, or cannot be: the reasons why not, a line each, none if all is well. Before: None."""
         if self._wanted != DOWN and is_stopping:
             lives = [self._all_lives[name] for name in self._numbers]
-            failed = [life for life in lives if life.state == FAILED and life.number > self._numbers[life.service.name]]
-            return [*(f"{life.service.name}: {life.ended}; {life.verdict}" for life in failed), STOPPING]
+            failed = [life for life in lives if life.state == FAILED and life.since != self._since[life.service.name]]
+            return [*(f"{life.service.name}: {_end_of(life)}" for life in failed), STOPPING]
         reasons = []
         for name, number in self._numbers.items():
             reason = self._outcome_of(self._all_lives[name], number)
@@ -150,6 +151,11 @@ class Order:
         if life.state == DONE or (life.state == READY and (self._wanted == UP or life.number > number)):
             return ""
         if life.is_final or life.state == RESTARTING:  # not any more: an order ends that
-            return f"{life.ended}; {life.verdict}" if life.verdict else life.ended
+            return _end_of(life)
         lacks = _lacks(life, (), self._all_lives) if life.state == WAITING else []
         return lacks[0] if lacks else None
+
+
+def _end_of(life: Life) -> str:
+    """How the last life of a service has ended, and what follows."""
+    return f"{life.ended}; {life.verdict}" if life.verdict else life.ended

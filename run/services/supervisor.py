@@ -216,7 +216,8 @@ class Supervisor(Charge):
         self._checks.follow(life, now)
         if name in self._lingering.names() and not self._see_whether_over(name, now):
             self._lingering.hurry(name, now)
-        if life.lives:  # else its number may mean another group by now
+        # Else its number may mean another one by now: that of a group that is gone, or of a keeper that was reaped.
+        if life.lives and (life.has_main or not life.service.daemon):
             self._messenger.stop(life, signum, to_group)
 
     # What has happened.
@@ -248,12 +249,10 @@ class Supervisor(Charge):
         if name is None:
             for lingering in self._lingering.names():
                 self._see_whether_over(lingering, now)
-        elif (
-            self._manager.lives[name].lives
-            and not self._see_whether_over(name, now)
-            and self._lingering.begins(name, now)
-        ):
-            self._manager.lingers(name)
+        elif self._manager.lives[name].lives:
+            is_new = self._lingering.begins(name, now)
+            if not self._see_whether_over(name, now) and is_new:
+                self._manager.lingers(name)
 
     def _main_ended(self, name: str, pid: int, status: int) -> None:
         """The main process of a service has ended: kill what it has left, if it has crashed."""
@@ -281,29 +280,33 @@ class Supervisor(Charge):
         self._messenger.ended(pid)
         self._manager.orphan_ended()
 
-    def _see_whether_over(self, name: str, now: float, looks_closely: bool = False) -> bool:
-        """Whether all that belongs to a service is gone, whose main process was reaped.
+    def _see_whether_over(self, name: str, now: float) -> bool:
+        """Whether all that belongs to a service is gone, whose main process was reaped."""
+        if self._starter.abandoned.kill(name) or not children.left_group_is_gone(self._manager.lives[name].pid):
+            return False
+        self._over(name, now)
+        return True
 
-        A close look takes the time to find out whether all that is left are zombies, which somebody else has to reap.
-        """
-        life = self._manager.lives[name]
-        if self._starter.abandoned.kill(name):
-            return False
-        if not children.left_group_is_gone(life.pid) and not (looks_closely and children.are_zombies(life.pid)):
-            return False
+    def _over(self, name: str, now: float) -> None:
+        """A life is over."""
         self._lingering.ends(name)
         self._surroundings.relay.life_ended(name)
         self._manager.over(name, now)
-        self._checks.follow(life, now)
-        return True
+        self._checks.follow(self._manager.lives[name], now)
 
     def _look_at_lingering(self, now: float) -> None:
-        """See to those who may be gone without anybody telling it."""
-        for name in self._lingering.due(now):
-            before = _kernel.cpu_time()
-            if not self._see_whether_over(name, now, looks_closely=True):
-                is_stopping = self._manager.lives[name].is_stopping
-                self._lingering.looked(name, is_stopping, now, _kernel.cpu_time() - before)
+        """See to those who may be gone without anybody telling it, or of whom zombies are left that others reap."""
+        due = self._lingering.due(now)
+        if not due:
+            return
+        before = _kernel.cpu_time()
+        for name in due:
+            self._lingering.looked(name, self._manager.lives[name].is_stopping, now)
+        left = [self._manager.lives[name] for name in due if not self._see_whether_over(name, now)]
+        groups = {life.pid: life.service.name for life in left if not life.service.daemon}
+        for group in children.zombie_groups(set(groups)):
+            self._over(groups[group], now)
+        self._lingering.took(_kernel.cpu_time() - before, _now())
 
 
 def _now() -> float:

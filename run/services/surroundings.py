@@ -42,7 +42,7 @@ class Surroundings:
         for number, service in enumerate(relayed):
             self.relay.add(service, width, number, owner(service))
         # One for each keeper, in its life, and one for each probe that may be under way.
-        more = sum(service.daemon + bool(service.healthcheck) for service in plan.services)
+        more = sum(s.daemon + bool(s.healthcheck and s.healthcheck.way != "notify") for s in plan.services)
         for spare in [os.dup(self.null_in) for _ in range(SPARE + more)]:
             os.close(spare)
 

@@ -228,3 +228,16 @@ def test_who_waits_for_what_then_ends_all_is_told_why(box: Boxes, flag: Path) ->
     flag.touch()
     assert b.ask("restart", "web") == refused("web: exited with code 9; failed", "all is being stopped")
     assert b.started.wait() == 9
+
+
+def test_or_why_it_cannot_be_executed_any_more(box: Boxes, tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\nexec sleep 1000\n")
+    program.chmod(0o755)
+    b = box({"web": {"command": [str(program)]}, "other": OTHER})
+    wait_pid(b.started, "web")
+    program.unlink()
+    code, _, log = b.ask("restart", "web")
+    assert (code, log.count("\n")) == (1, 2)
+    assert log.startswith("run: [error] web: ") and "; \n" not in log and log.endswith("all is being stopped\n")
+    assert b.started.wait() == 127

@@ -262,7 +262,7 @@ class World(RuleBasedStateMachine):
         was_stopped = model.stopped_at is not None
         crashed = code != 0 and not was_stopped
         assert kills == (crashed or (was_stopped and model.service.kill_mode == "mixed"))
-        model.exit_code, model.ended = code, self.now
+        model.exit_code = code
         model.has_crashed = crashed
         if crashed:
             model.is_ready = False
@@ -284,6 +284,7 @@ class World(RuleBasedStateMachine):
         if model.stopped_at is not None and not model.has_crashed and code == 128 + model.service.stop_signal:
             code = 0
         model.code = code or (124 if model.failure else 0)
+        model.ended = self.now
         self.manager.over(model.service.name, self.now)
         self.after_life(model, may_restart=True)
 

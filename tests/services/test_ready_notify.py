@@ -143,6 +143,19 @@ def test_messages_of_the_services_own_processes_count(serve: Server, journal: Jo
 
 
 @PID_1
+def test_messages_of_what_a_main_process_has_left_in_its_group_count(
+    box: Boxes, journal: Journal, flag: Path, pid_1: bool
+) -> None:
+    """The life goes on, and has to become ready in time."""
+    web = telling(journal, f"if os.fork(): os._exit(0)\nwait({str(flag)!r}); tell('READY=1')")
+    b = box({"web": notifying(web), "other": OTHER}, pid_1=pid_1)
+    b.started.wait_log("others of its process group are left")
+    flag.touch()
+    b.wait_for("web", state="ready", health="healthy")
+    assert b.stop() == 0
+
+
+@PID_1
 def test_messages_of_a_daemons_processes_count(box: Boxes, journal: Journal, pid_1: bool) -> None:
     program = "if os.fork(): os._exit(0)\nos.setsid()\nif os.fork(): os._exit(0)\ntell('READY=1')"
     b = box({"web": {**notifying(telling(journal, program)), "daemon": True}, "other": OTHER}, pid_1=pid_1)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 from harness import Starter, wait_until
@@ -26,14 +27,17 @@ def test_it_is_that_of_the_service_whose_end_has_stopped_all(
     assert events(started, "worse")[-1] == "exited with code 200; failed"
 
 
-def test_if_that_is_0_it_is_the_highest_among_the_last_lives(serve: Server, journal: Journal) -> None:
+def test_if_that_is_0_it_is_the_highest_among_the_last_lives(serve: Server, journal: Journal, flag: Path) -> None:
     started = serve(
         {
             "before": {"command": "exit 7", "essential": False},
             "worse": {"command": journal.told("worse", "exit 5")},
-            "cause": {"command": f"until [ -s {journal.path} ]; do sleep 0.01; done; exit 0", "depends_on": ["worse"]},
+            "cause": {"command": f"until [ -e {flag} ]; do sleep 0.01; done; exit 0", "depends_on": ["worse"]},
         }
     )
+    journal.wait("worse ready")
+    started.wait_log("exited with code 7")
+    flag.touch()
     assert started.wait() == 7
     assert events(started, "worse")[-1] == "exited with code 5; failed"
 

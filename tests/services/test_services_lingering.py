@@ -148,15 +148,15 @@ def test_looks_become_rare_and_a_signal_makes_them_frequent() -> None:
         now = lingering.next_time() or 0.0
         assert lingering.due(now) == ["web"]
         looks.append(now)
-        lingering.looked("web", False, now, took=0.0)
+        lingering.looked("web", False, now)
     pauses = [after - before for before, after in zip([100.0, *looks], looks, strict=False)]
     assert pauses[0] < 2 * FIRST_PAUSE and pauses == sorted(pauses) and pauses[-1] < LONGEST_PAUSE + 0.01
     lingering.hurry("web", now)
     assert (lingering.next_time() or 0.0) - now < 2 * FIRST_PAUSE
     for _ in range(12):
-        lingering.looked("web", True, now, took=0.0)
+        lingering.looked("web", True, now)
     assert (lingering.next_time() or 0.0) - now < LONGEST_WHILE_STOPPING + 0.01
-    lingering.looked("web", True, now, took=3.0)
+    lingering.took(3.0, now)
     assert (lingering.next_time() or 0.0) - now > 10.0
     lingering.ends("web")
     assert lingering.next_time() is None and lingering.names() == []
