@@ -310,20 +310,28 @@ def job_groups() -> set[int]:
     return groups - stopped
 
 
-def group_is_gone(group: int) -> bool:
-    """Whether nobody is left in a process group, zombies included: kill(2), or where that is refused getpriority(2)."""
+def _is_there(which: int, number: int) -> bool | None:
+    """Whether a process or a group has a number, zombies included: kill(2), or where that is refused getpriority(2).
+
+    which is that of getpriority(2). None if neither tells.
+    """
     try:
-        os.killpg(group, 0)
+        os.kill(-number if which == os.PRIO_PGRP else number, 0)
     except ProcessLookupError:
-        return True
+        return False
     except OSError:
         try:
-            os.getpriority(os.PRIO_PGRP, group)
+            os.getpriority(which, number)
         except ProcessLookupError:
-            return True
-        except OSError:
             return False
-    return False
+        except OSError:
+            return None
+    return True
+
+
+def group_is_gone(group: int) -> bool:
+    """Whether nobody is left in a process group, zombies included."""
+    return _is_there(os.PRIO_PGRP, group) is False
 
 
 def left_group_is_gone(leader: int) -> bool:
@@ -331,16 +339,7 @@ def left_group_is_gone(leader: int) -> bool:
 
     Its number is nobody's as long as it is a group's: where a process has it, that is a new one.
     """
-    try:
-        os.kill(leader, 0)
-    except ProcessLookupError:
-        return group_is_gone(leader)
-    except OSError:  # it is not ours, or kill(2) is refused
-        try:
-            os.getpriority(os.PRIO_PROCESS, leader)
-        except OSError:
-            return group_is_gone(leader)
-    return True
+    return _is_there(os.PRIO_PROCESS, leader) is True or group_is_gone(leader)
 
 
 def zombie_groups(groups: set[int]) -> set[int]:

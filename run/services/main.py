@@ -40,7 +40,8 @@ def run_services(options: Options, log: Log) -> int:
         return CANNOT_RUN
     if options.check:
         return show(listing(made.plan))
-    supervisor = Supervisor(made.plan, options.quiet, (options.signal if options.mode == MANY else None) or TERM)
+    rest_signal = options.signal if options.signal and options.mode == MANY else TERM
+    supervisor = Supervisor(made.plan, options.quiet, rest_signal)
     to_the_end[:] = [supervisor]
     return supervisor.run()
 

@@ -39,8 +39,10 @@ def circles(graph: Graph) -> list[list[str]]:
     found = []
     done: set[str] = set()
     for start in graph:
+        if start in done:
+            continue
         # Depth first, without recursion: a chain may be as long as a file.
-        way = [start] if start not in done else []
+        way = [start]
         place = {start: 0}
         left = [iter(dict.fromkeys(graph[start]))]
         while way:

@@ -7,22 +7,25 @@ from pathlib import Path
 
 import pytest
 from harness import Starter, alive, children, state, wait_until
-from serving import AWAKE, FAST, FOREVER, PID_1, Journal, Server, events, log_lines, send_until, wait_pid
+from serving import AWAKE, FAST, FOREVER, HOUR, PID_1, Journal, Server, events, log_lines, send_until, wait_pid
 
 # -- When a life is over -----------------------------------------------------------------------------------------------
 
 
 @PID_1
+@pytest.mark.parametrize("end", ["exit 0", "exec setsid sleep 1000"], ids=["ended", "in-another-session"])
 def test_a_life_lasts_until_the_process_group_is_gone(
-    serve: Server, journal: Journal, tmp_path: Path, pid_1: bool
+    serve: Server, journal: Journal, tmp_path: Path, pid_1: bool, end: str
 ) -> None:
-    """The main process has ended with 0, and what it has started in its group goes on: so it is not restarted yet."""
+    """The main process has ended with 0, and what it has started in its group goes on: so it is not restarted yet.
+
+    The last one may leave the group by setsid(2): it is a process of nobody then, and goes on.
+    """
     gate = tmp_path / "gate"
     os.mkfifo(gate)
-    script = f"{journal.note('main')}; (read _ <{gate}; {journal.note('rest')}) & exit 0"
-    started = serve(
-        {"web": {"command": script, "restart": "always", **FAST}, "other": {"command": FOREVER}}, pid_1=pid_1
-    )
+    script = f"{journal.note('main')}; (read _ <{gate}; {journal.note('rest')}; {end}) & exit 0"
+    services = {"web": {"command": script, "restart": "always", **FAST}, "other": {"command": FOREVER}}
+    started = serve(services, HOUR, pid_1=pid_1)
     started.wait_log("others of its process group are left")
     assert (events(started, "web")[-1], journal.lines()) == (
         "exited with code 0; others of its process group are left",

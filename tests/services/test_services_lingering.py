@@ -46,23 +46,6 @@ def test_nor_the_restart_after_a_crash(serve: Server, journal: Journal, tmp_path
 
 
 @PID_1
-def test_a_life_is_over_when_the_last_one_has_left_its_group(
-    serve: Server, journal: Journal, tmp_path: Path, pid_1: bool
-) -> None:
-    """By setsid(2): it is a process of nobody then, and goes on."""
-    gate = pipe(tmp_path)
-    script = f"{journal.note('life')}; (read _ <{gate}; {journal.note('leaves')}; exec setsid sleep 1000) & exit 0"
-    services = {"web": {"command": script, "restart": "always", **FAST}, "other": {"command": FOREVER}}
-    started = serve(services, HOUR, pid_1=pid_1)
-    started.wait_log("others of its process group are left")
-    gate.write_text("\n")
-    journal.wait("life", 2)
-    assert journal.lines() == ["life", "leaves", "life"]
-    started.send(signal.SIGTERM)
-    assert started.wait() == 0
-
-
-@PID_1
 def test_a_grace_is_not_waited_out_for_a_group_that_was_left(serve: Server, tmp_path: Path, pid_1: bool) -> None:
     """And what has left it gets TERM with the rest, rather than KILL."""
     gate = pipe(tmp_path)
