@@ -3,8 +3,9 @@
 import ctypes
 import os
 import signal
+import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,19 @@ def static_only(request: pytest.FixtureRequest) -> None:
     marker = request.node.get_closest_marker("static_only")
     if marker and request.getfixturevalue("is_bundle"):
         pytest.skip(f"LINK=staticx: {marker.args[0]}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Tell of a test that hung which processes there were, and what they waited for: nobody can look at it later."""
+    report = yield
+    if report.failed and "from pytest-timeout" in report.longreprtext:
+        but_the_kernels = ("--deselect", "-p", "2", "--ppid", "2")
+        columns = "pid,ppid,pgid,sid,stat,wchan:20,etimes,args"
+        words = ("ps", *but_the_kernels, "--forest", "--width", "200", "-o", columns)
+        listed = subprocess.run(words, capture_output=True, text=True, check=False)
+        report.sections.append(("processes", listed.stdout))
+    return report
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

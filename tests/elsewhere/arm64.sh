@@ -80,7 +80,7 @@ END
 # What goes in: the clone, what is to be done, and how PID 1 has it done; what comes out is dist/.
 rm -rf in
 git -c safe.directory="$source" clone -q "$source" in/src
-printf '%s\n' "set -ex" "cd /src" "$commands" >in/commands
+printf '%s\n' "set -ex" "cd /src" "export PYTEST_TIMEOUT=7200" "$commands" >in/commands
 cat >in/start <<'END'
 export PIP_CERT=/etc/ssl/certs/ca-certificates.crt DEBIAN_FRONTEND=noninteractive
 mkdir -p /dev/pts /dev/shm
