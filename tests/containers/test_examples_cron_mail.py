@@ -45,11 +45,15 @@ def test_no_mail_is_lost_that_was_queued_whoever_is_killed(containers: Container
     container = containers(example)
     wait_well(container)
     words = ["docker", "exec", container.name, "sh", "-c", SEND]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as sender:
+    sender = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    try:
         killer = Killer(container)
         killer.run()
         execute(container, "sh", "-c", "kill -TERM $(cat /tmp/sender)")
         queued = sender.communicate(timeout=DEADLINE)[0].split()
+    finally:
+        sender.kill()  # the client alone: if all went well it has ended, and if not the container is removed
+        sender.wait()
     print(f"{len(queued)} queued")
     wait_well(container)
     wait_delivered(container)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from harness import Starter, compile_c
+from harness import Starter, compile_c, open_gate
 
 # A process killed by one of these has ended by it, whatever its default would be.
 DEADLY = sorted(
@@ -79,7 +79,7 @@ def test_an_orphan_that_ends_after_the_command_counts(start: Starter, tmp_path: 
     started = start("sh", "-c", f"(read line <{gate}; exit 9) & exit 2")
     started.wait_log("exited with code 2")
     assert started.process.poll() is None
-    gate.write_text("go\n")
+    open_gate(gate)
     assert started.wait() == 9
 
 
@@ -88,7 +88,7 @@ def test_an_orphan_that_ends_before_the_command_counts(start: Starter, tmp_path:
     os.mkfifo(gate)
     started = start("sh", "-c", f"( (exit 9) & ); read line <{gate}; exit 2")
     started.wait_log("exited with code 9")
-    gate.write_text("go\n")
+    open_gate(gate)
     assert started.wait() == 9
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from faults import STRACE
-from harness import Started, Starter, children, status, wait_until
+from harness import Started, Starter, children, open_gate, status, wait_until
 
 KILL_NUMBER = {"x86_64": "62", "aarch64": "129"}[platform.machine()]
 
@@ -59,7 +59,7 @@ def move(started: Started, pid: int, tmp_path: Path) -> int:
     call = Path(f"/proc/{started.pid}/syscall")
     wait_until(lambda: call.read_text().split()[0] == KILL_NUMBER, "run calls kill(2)")
     before = os.getpgid(pid)
-    (tmp_path / "fifo").write_text("")
+    open_gate(tmp_path / "fifo")
     wait_until(lambda: os.getpgid(pid) != before, "the mover is in another group")
     after = os.getpgid(pid)
     os.kill(int(status(started.pid)["TracerPid"]), signal.SIGKILL)

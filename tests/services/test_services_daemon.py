@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from daemonizing import daemon, keeper, wait_settled
-from harness import AS_PID_1, children, state, wait_until
+from harness import AS_PID_1, children, open_gate, state, wait_until
 from identity import WHO, identified
 from serving import FAST, FOREVER, HOUR, PID_1, Journal, Keys, Server, events, pids, wait_pid
 
@@ -34,7 +34,7 @@ def test_it_is_ready_when_its_first_process_has_ended_with_0(
     journal.wait("other")
     started.wait_log("daemon (pid ")
     assert journal.lines() == ["other"]
-    gate.write_text("\n")
+    open_gate(gate)
     journal.wait("web")
     assert journal.lines() == ["other", "forks", "web"]
     started.send(signal.SIGTERM)

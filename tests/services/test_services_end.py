@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from harness import Starter, alive, children, state, wait_until
+from harness import Starter, alive, children, open_gate, state, wait_until
 from serving import AWAKE, FAST, FOREVER, HOUR, PID_1, Journal, Server, events, log_lines, send_until, wait_pid
 
 # -- When a life is over -----------------------------------------------------------------------------------------------
@@ -31,7 +31,7 @@ def test_a_life_lasts_until_the_process_group_is_gone(
         "exited with code 0; others of its process group are left",
         ["main"],
     )
-    gate.write_text("\n")
+    open_gate(gate)
     journal.wait("main", 2)
     assert journal.lines() == ["main", "rest", "main"]
     started.send(signal.SIGTERM)

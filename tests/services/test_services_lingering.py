@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from controlling import DONE, OTHER, Boxes
-from harness import AS_PID_1, children, state, status, wait_until
-from serving import AWAKE, FAST, FOREVER, HOUR, PID_1, Journal, Server, events, wait_pid
+from harness import AS_PID_1, children, open_gate, state, status, wait_until
+from serving import FAST, FOREVER, HOUR, PID_1, Journal, Server, events, wait_pid
 
 from run.services.lingering import FIRST_PAUSE, LONGEST_PAUSE, LONGEST_WHILE_STOPPING, Lingering
 
@@ -45,19 +45,35 @@ def test_nor_the_restart_after_a_crash(serve: Server, journal: Journal, tmp_path
     assert journal.lines() == ["life"] * 3
 
 
+LEAVER = """
+import os, signal, sys
+def told(*_):
+    print("told", flush=True)
+    os._exit(0)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("waits", flush=True)
+open(sys.argv[1]).read()
+signal.signal(signal.SIGTERM, told)
+os.setsid()
+while True:
+    signal.pause()
+"""
+"""Stays when its group is told to stop, and leaves it then."""
+
+
 @PID_1
 def test_a_grace_is_not_waited_out_for_a_group_that_was_left(serve: Server, tmp_path: Path, pid_1: bool) -> None:
     """And what has left it gets TERM with the rest, rather than KILL."""
     gate = pipe(tmp_path)
-    leaves = 'trap "echo told; exit" TERM; echo up; ' + AWAKE
-    script = f"(trap : TERM; until read _ <{gate}; do :; done; exec setsid sh -c '{leaves}') & exit 0"
+    script = f"{shlex.join([sys.executable, '-c', LEAVER, str(gate)])} & exit 0"
     started = serve({"web": {"command": script}, "other": {"command": FOREVER}}, HOUR, pid_1=pid_1)
     started.wait_log("others of its process group are left")
+    started.wait_out("web   | waits\n")
     started.send(signal.SIGTERM)
     started.wait_log("sending TERM (15) to web")
-    gate.write_text("\n")
+    open_gate(gate)
     assert started.wait() == 0
-    assert "web   | up\n" in started.out()
+    assert "web   | told\n" in started.out()
 
 
 def test_what_is_left_of_a_mixed_service_is_killed_at_once(serve: Server) -> None:
@@ -96,7 +112,7 @@ def test_another_group_that_has_the_number_by_now_gets_no_signal(box: Boxes, jou
     # It may be noticed before the stop that the group is gone, and then that end is to stop nothing.
     b = box({"web": {"command": command, "essential": False}, "other": OTHER}, pid_1=True)
     b.started.wait_log("others of its process group are left")
-    gate.write_text("")
+    open_gate(gate)
     journal.wait("has the number")
     assert b.ask("stop", "web") == DONE
     assert b.services()["web"]["state"] in ("stopped", "ended")
@@ -116,10 +132,10 @@ def test_a_group_is_seen_to_live_and_to_be_gone_where_kill_is_refused(
     run, switches = started.pid, "voluntary_ctxt_switches"
     before = int(status(run)[switches])
     wait_until(lambda: int(status(run)[switches]) > before + 2, "run has looked at it more than once")
-    gate.write_text("\n")
+    open_gate(gate)
     journal.wait("life", 2)
     assert journal.lines()[:3] == ["life", "leaves", "life"]
-    gate.write_text("\n")
+    open_gate(gate)
     assert started.wait() == 0
 
 

@@ -5,7 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from harness import wait_until
+from harness import open_gate, wait_until
 from serving import FOREVER, PID_1, Journal, Keys, Server, events, log_lines, pids, wait_pid
 
 
@@ -64,7 +64,7 @@ def test_who_depends_on_a_oneshot_waits_for_its_success_and_others_do_not(
     journal.wait("other")
     wait_pid(started, "other")
     assert started_names(log_lines(started)) == ["migrate", "other"]
-    gate.write_text("\n")
+    open_gate(gate)
     journal.wait("web")
     journal.wait("worker")
     wait_pid(started, "worker")
@@ -83,7 +83,7 @@ def test_who_depends_on_several_waits_for_all_of_them(serve: Server, journal: Jo
     started = serve({"web": {"command": journal.note("web"), "depends_on": list(services)}, **services})
     for gate in gates:
         assert "web" not in journal.lines()
-        gate.write_text("\n")
+        open_gate(gate)
         journal.wait(gate.name)
     assert started.wait() == 0
     assert journal.lines() == [*services, "web"]
@@ -155,7 +155,7 @@ def test_who_depends_on_what_has_ended_meanwhile_is_not_started(serve: Server, j
         }
     )
     started.wait_log("exited with code 0; ended")
-    gate.write_text("\n")
+    open_gate(gate)
     assert started.wait() == 1
     assert events(started, "web") == ["not started, since short has ended"]
     assert journal.lines() == []
@@ -174,7 +174,7 @@ def test_who_depends_on_what_restarts_waits_for_its_next_life(serve: Server, jou
         }
     )
     started.wait_log("next start in 3 s")
-    gate.write_text("\n")
+    open_gate(gate)
     journal.wait("web")
     wait_pid(started, "web")
     assert started_names(log_lines(started)) == ["shaky", "slow", "shaky", "web"]

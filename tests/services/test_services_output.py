@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from harness import Started
+from harness import Started, open_gate
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from serving import FOREVER, PYTHON, Journal, Keys, Server, environment_without
@@ -68,10 +68,10 @@ def test_what_a_line_is_written_in_is_no_matter(serve: Server, tmp_path: Path) -
     script = f"printf 'o'; printf 'n'; read _ <{first}; printf 'e\\ntwo\\nthr'; read _ <{second}; echo ee; {FOREVER}"
     started = serve({"web": {"command": script}, "other": {"command": f"echo other; {FOREVER}"}})
     started.wait_out("other | other\n")
-    first.write_text("\n")
+    open_gate(first)
     started.wait_out("web   | two\n")
     assert started.out() == "other | other\nweb   | one\nweb   | two\n"
-    second.write_text("\n")
+    open_gate(second)
     started.wait_out("web   | three\n")
 
 

@@ -235,8 +235,12 @@ def test_docker_stop_by_way_of_a_shell_that_becomes_run(serve: Server, binary: s
     """`exec run` in a script that PID 1 was: the same process, with children from before."""
     file = serve.file({"web": {"command": FOREVER}})
     words = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child=KILL", "sh", "-c"]
-    with subprocess.Popen([*words, 'sleep 1000 & exec "$@"', "sh", binary, "-qf", str(file)]) as process:
+    process = subprocess.Popen([*words, 'sleep 1000 & exec "$@"', "sh", binary, "-qf", str(file)])
+    try:
         [run] = wait_until(lambda: children(process.pid), "run is there")
         wait_until(lambda: len(children(run)) == 2, "both are its children")
         os.kill(run, signal.SIGTERM)
         assert process.wait(DEADLINE) == 0
+    finally:
+        process.kill()
+        process.wait()

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import alive, state, wait_until
+from harness import alive, open_gate, state, wait_until
 from terminal_session import (
     END_OF_FILE,
     INTERRUPT,
@@ -129,7 +129,7 @@ def test_a_command_that_was_brought_to_the_foreground_while_it_ran_reads_the_ter
     sh = descendant(run, "sh")
     bash.line("fg")
     bash.wait_lent(run, os.getpgid(sh))
-    gate.write_text("open\n")
+    open_gate(gate)
     bash.line("something")
     bash.expect("got=something")
     bash.expect_prompt()
@@ -147,7 +147,7 @@ def test_a_command_that_was_given_the_terminal_without_a_word_while_it_ran_reads
         run = only_child(shell.pid)
         shell.line("give")
         shell.wait_foreground(run)
-        gate.write_text("open\n")
+        open_gate(gate)
         shell.line("something")
         shell.expect("got=something")
         shell.expect("code=0")

@@ -10,7 +10,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from harness import DEADLINE, alive, children, state, wait_until
+from harness import DEADLINE, alive, children, open_gate, state, wait_until
 from terminal_session import (
     END_OF_FILE,
     INTERRUPT,
@@ -91,7 +91,7 @@ def started_beside_a_reader(bash: Session, folder: Path, words: str) -> int:
     bash.line(f"sh {script}; echo code=$?")
     beside = descendant(bash.pid, "beside")
     wait_until(lambda: reads_the_terminal(beside), "another reads the terminal")
-    gate.write_text("open\n")
+    open_gate(gate)
     return beside
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import alive, children, state, wait_until
+from harness import alive, children, open_gate, state, wait_until
 from terminal_session import INTERRUPT, SUSPEND, Session, descendant, only_child, session
 
 
@@ -109,7 +109,7 @@ def test_fg_after_bg_gives_the_command_the_terminal_again_when_run_was_stopped(
     bash.expect_prompt()
     bash.line("fg")
     bash.wait_lent(run, os.getpgid(sh))
-    gate.write_text("open\n")
+    open_gate(gate)
     bash.line("something")
     bash.expect("got=something")
     assert bash.foreground == os.getpgid(sh)

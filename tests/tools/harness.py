@@ -1,10 +1,12 @@
 """Tools of the tests: start the binary, wait for conditions with a deadline, look at processes under /proc."""
 
+import errno
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -28,6 +30,26 @@ def wait_until(condition: Callable[[], T], what: str, seconds: float = DEADLINE)
             raise AssertionError(f"not within {seconds} s: {what}")
         time.sleep(0.005)
     return value
+
+
+def open_gate(gate: Path) -> None:
+    """Write a line into a named pipe, for whoever reads from it, or waits for its end. Fails if nobody comes to read.
+
+    To open it waits for a reader, and would for ever if that one has died, but not with O_NONBLOCK: fifo(7).
+    """
+
+    def opened() -> list[int]:
+        try:
+            return [os.open(gate, os.O_WRONLY | os.O_NONBLOCK)]
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            return []
+
+    [fd] = wait_until(opened, f"somebody reads from {gate}")
+    with suppress(BrokenPipeError):  # it may wait for the end alone, and has closed it
+        os.write(fd, b"\n")
+    os.close(fd)
 
 
 def status(pid: int) -> dict[str, str]:

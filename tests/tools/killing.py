@@ -77,8 +77,7 @@ class Killer:
         begin = [(name, signal) for name in names for signal in SIGNALS]
         self._random.shuffle(begin)
         for name, signal in begin:
-            while not self._kill_main(name, signal):
-                wait_well(self._container)
+            wait_until(lambda: self._kill_main(name, signal), f"{name} dies by {signal}")  # noqa: B023
         while time.monotonic() < end:
             if self._random.random() < 0.5:
                 wait_well(self._container)
@@ -97,6 +96,7 @@ class Killer:
 
     def _kill_main(self, name: str, signal: str) -> bool:
         """Kill the main process of a service; whether it has ended by that, and not because its database had gone."""
+        wait_well(self._container)
         pid = self._pid(name)
         if pid is None or not self._kill(Killed(name, pid, signal, True)):
             return False
