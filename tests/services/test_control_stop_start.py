@@ -232,10 +232,10 @@ def test_who_waits_for_what_then_ends_all_is_told_why(box: Boxes, flag: Path) ->
 
 def test_or_why_it_cannot_be_executed_any_more(box: Boxes, tmp_path: Path) -> None:
     program = tmp_path / "program"
-    program.write_text("#!/bin/sh\nexec sleep 1000\n")
+    program.write_text("#!/bin/sh\necho up\nexec sleep 1000\n")
     program.chmod(0o755)
     b = box({"web": {"command": [str(program)]}, "other": OTHER})
-    wait_pid(b.started, "web")
+    b.started.wait_out("up\n")  # the shell has opened it
     program.unlink()
     code, _, log = b.ask("restart", "web")
     assert (code, log.count("\n")) == (1, 2)
