@@ -61,7 +61,8 @@ def test_the_example_of_the_contract_runs(serve: Server, start: Starter, tmp_pat
     path = tmp_path / "services.toml"
     path.write_text(text)
     started = start("-f", str(path), cwd="/")
-    started.wait_out("web ")
+    for name in ("redis", "web"):
+        started.wait_out(f"{name} ")
     wait_pid(started, "web")
     started.send(signal.SIGTERM)
     assert started.wait() == 0
