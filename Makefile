@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 PREFIX ?= /usr/local
 IMAGE ?= run
-export LINK PYTHON SNAPSHOT QUICK ENGINES RESULTS
+export LINK PYTHON SNAPSHOT STALLS QUICK ENGINES RESULTS
 
 .PHONY: help build test lint image demo bench soak boots elsewhere reproducible release install clean
 
@@ -14,7 +14,7 @@ help: ## List the targets
 build: ## Make dist/run, one static file, and its manual pages; installs what is missing when root on Debian or Ubuntu
 	@build/build.sh
 
-test: build ## Run all tests against dist/run (PYTEST_ARGS="-k word" picks some)
+test: build ## Run all tests against dist/run (PYTEST_ARGS="-k word" picks some, STALLS=1 has processors stand still)
 	@build/check.sh test $(PYTEST_ARGS)
 
 lint: ## Check the sources: ruff and mypy over Python, shellcheck over shell

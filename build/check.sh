@@ -19,7 +19,9 @@ case $what in
         if [ "$(uname -m)" = x86_64 ]; then # later distributions have only the other name
             (need qemu-x86_64-static qemu-user-static) || need qemu-x86_64 qemu-user
         fi
-        exec .work/tests-venv/bin/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder "$@"
+        stalls=() # STALLS=1: processors stand still for moments meanwhile
+        [ -z "${STALLS:-}" ] || stalls=("$python" tests/tools/stalls.py)
+        exec "${stalls[@]}" .work/tests-venv/bin/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder "$@"
         ;;
     lint)
         need shellcheck shellcheck

@@ -230,7 +230,9 @@ or a mixture, from
 .I /etc/passwd
 and
 .I /etc/group
-of the image, both of which may be missing where numbers are given.
+of the image, both of which may be missing, or closed to
+.BR run ,
+where numbers are given.
 .PP
 Without a group it is that of the entry, or 0 where there is none; the
 supplementary groups are all that name the user.

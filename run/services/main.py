@@ -70,7 +70,8 @@ def make_plan(options: Options) -> Made:
     loaded, errors = file.load(options.file)
     if loaded is None:
         return Made(None, errors, [])
-    passwd = group = b""
+    passwd: bytes | None = b""
+    group: bytes | None = b""
     try:
         if any("user" in keys for keys in loaded.services.values()):
             passwd, group = users.read_database(users.PASSWD), users.read_database(users.GROUP)

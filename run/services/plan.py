@@ -66,11 +66,14 @@ class Plan(NamedTuple):
 
 
 class Given(NamedTuple):
-    """What `run` was given and the image has: the environment's entries, and the bytes of /etc/passwd and group."""
+    """What `run` was given and the image has: the environment's entries, and the bytes of /etc/passwd and group.
+
+    None for one of these that `run` may not read.
+    """
 
     environment: list[bytes]
-    passwd: bytes = b""
-    group: bytes = b""
+    passwd: bytes | None = b""
+    group: bytes | None = b""
 
 
 class Made(NamedTuple):

@@ -14,6 +14,7 @@ from run.services.words import decoded, encoded, nearest, shown
 PASSWD = b"/etc/passwd"
 GROUP = b"/etc/group"
 LARGEST_FILE = 1 << 24
+UNREADABLE = "{} cannot be read: " + os.strerror(errno.EACCES)
 
 MAX_ID = (1 << 31) - 1
 
@@ -45,14 +46,19 @@ class _Entry(NamedTuple):
     home: bytes
 
 
-def read_database(path: bytes) -> bytes:
-    """What /etc/passwd or /etc/group holds: nothing if it is missing or no file. Raises UserError."""
+def read_database(path: bytes) -> bytes | None:
+    """What /etc/passwd or /etc/group holds: nothing if it is missing, None if `run` may not read it. Raises UserError.
+
+    podman makes both in an image that has none, for root alone, whoever is to run in it.
+    """
     name = decoded(path)
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return b""
+        if error.errno in (errno.EACCES, errno.EPERM):
+            return None
         raise UserError(f"{name} cannot be read: {error.strerror}") from None
     try:
         if not S_ISREG(os.fstat(fd).st_mode):
@@ -69,15 +75,20 @@ def read_database(path: bytes) -> bytes:
         os.close(fd)
 
 
-def resolve(spec: str, passwd: bytes, group: bytes) -> User:
-    """Who `name`, `uid`, `name:group`, `uid:gid` or a mixture of them is. Raises UserError."""
+def resolve(spec: str, passwd: bytes | None, group: bytes | None) -> User:
+    """Who `name`, `uid`, `name:group`, `uid:gid` or a mixture of them is. Raises UserError.
+
+    What cannot be read, None, is as if it were missing for numbers, and an error for a name.
+    """
     user, colon, group_spec = spec.partition(":")
     if not user or (colon and not group_spec):
         raise UserError(f"{shown(spec)} has an empty part: USER or USER:GROUP is accepted, each a name or a number")
     uid = _number(user, "user")
-    entry = _find(user, uid, passwd)
+    entry = _find(user, uid, passwd or b"")
     if entry is None:
         if uid is None:
+            if passwd is None:
+                raise UserError(UNREADABLE.format(decoded(PASSWD)))
             names = (decoded(known.name) for known in _entries(passwd))
             accepted = "those of /etc/passwd and numbers are accepted"
             raise UserError(f"unknown user {shown(user)}: {accepted}{nearest(user, names)}")
@@ -86,8 +97,10 @@ def resolve(spec: str, passwd: bytes, group: bytes) -> User:
         gid = _find_group(group_spec, group)
         groups = [gid]
     else:
+        if uid is None and group is None:
+            raise UserError(UNREADABLE.format(decoded(GROUP)))
         gid = entry.gid
-        groups = [gid, *(known for _, known, members in _groups(group) if entry.name and entry.name in members)]
+        groups = [gid, *(known for _, known, members in _groups(group or b"") if entry.name and entry.name in members)]
     return User(entry.uid, gid, tuple(dict.fromkeys(groups)), entry.home or b"/", entry.name or b"%d" % entry.uid)
 
 
@@ -141,11 +154,13 @@ def _find(user: str, uid: int | None, passwd: bytes) -> _Entry | None:
     return None
 
 
-def _find_group(word: str, group: bytes) -> int:
+def _find_group(word: str, group: bytes | None) -> int:
     """The number of a group: itself, or the first of that name. Raises UserError."""
     gid = _number(word, "group")
     if gid is not None:
         return gid
+    if group is None:
+        raise UserError(UNREADABLE.format(decoded(GROUP)))
     name = encoded(word)
     for known, number, _ in _groups(group):
         if known == name:

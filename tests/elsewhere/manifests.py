@@ -32,7 +32,7 @@ def healthy(box: ClientBox) -> bool:
 
 
 def play(on: ClientEngine, name: str, words: list[str], containers: list[str]) -> None:
-    """Let podman play a manifest: its containers run, hardened, and end by TERM when it is taken down."""
+    """Let podman play a manifest: its containers run, hardened, and end by TERM when the pod is stopped."""
     with tempfile.TemporaryDirectory(prefix="run-play-") as folder:
         Path(folder).chmod(0o755)
         file = Path(folder) / "pod.yaml"

@@ -44,6 +44,25 @@ runroot = "{folder}/runroot"
 PROBE = '["/bin/run","-c","health"]'
 
 
+PASSWD = "-u in an image without passwd"
+
+
+def without_passwd(on: ClientEngine) -> None:
+    """Podman makes /etc/passwd where an image has none and a user is named, for root alone: numbers do not need it."""
+    run = [*on.client, "run", "--rm"]
+    named = [*run, *on.options(How()), "--user", "1000:1000", on.image]
+    unreadable = "[ -e /etc/passwd ] && ! (: </etc/passwd) 2>/dev/null && id -u"
+    assert must([*named, "-q", "-u", "1000:1000", "sh", "-c", unreadable]) == "1000\n"
+    code, said = call([*named, "-u", "app", "true"])
+    assert (code, said) == (125, "run: [error] option '-u': /etc/passwd cannot be read: Permission denied\n"), said
+    apart = [*run, *on.options(How(ids=True)), "--user", "0", on.image]
+    assert must([*apart, "-q", "-u", "500:5", "id", "-u"]) == "500\n"
+    code, said = call([*apart, "-u", "1999999999:5", "true"])
+    assert code == 125 and said.count("\n") == 1 and "uid 1999999999 does not exist in this user namespace" in said, (
+        said
+    )
+
+
 class PodmanBox(ClientBox):
     """A container of podman."""
 
@@ -62,6 +81,7 @@ class Podman(ClientEngine):
     run_options: ClassVar[tuple[str, ...]] = ("--network", "none")
     box = PodmanBox
     examples: ClassVar[dict[str, Any]] = {
+        PASSWD: without_passwd,
         "examples/podman/pod.yaml": pod,
         "examples/kubernetes, played": deployment,
     }

@@ -40,6 +40,23 @@ def test_without_passwd_and_group(start: Starter, empty_etc: tuple[str, ...], sp
     assert who(start, spec, empty_etc) == expected(user)
 
 
+@pytest.mark.parametrize(("spec", "user"), ALONE)
+def test_where_passwd_and_group_may_not_be_read(
+    start: Starter, closed_etc: tuple[str, ...], spec: str, user: User
+) -> None:
+    assert who(start, spec, closed_etc) == expected(user)
+
+
+@pytest.mark.parametrize(
+    ("spec", "file"), [("root", "passwd"), ("root:0", "passwd"), ("nobody:users", "passwd"), ("5:users", "group")]
+)
+def test_a_name_in_a_file_that_may_not_be_read_is_one_line(
+    start: Starter, closed_etc: tuple[str, ...], spec: str, file: str
+) -> None:
+    said = f"run: [error] option '-u': /etc/{file} cannot be read: Permission denied\n"
+    assert start.result("-u", spec, "echo", "started", prefix=closed_etc) == (125, "", said)
+
+
 @pytest.mark.parametrize("entry", pwd.getpwall(), ids=lambda entry: entry.pw_name)
 def test_with_the_systems_own_users(start: Starter, entry: pwd.struct_passwd) -> None:
     members = {group.gr_gid for group in grp.getgrall() if entry.pw_name in group.gr_mem}

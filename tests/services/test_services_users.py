@@ -50,6 +50,23 @@ def test_without_passwd_and_group(serve: Server, empty_etc: tuple[str, ...]) -> 
     check(serve, ALONE, empty_etc)
 
 
+def test_where_passwd_and_group_may_not_be_read(serve: Server, closed_etc: tuple[str, ...]) -> None:
+    check(serve, ALONE, closed_etc)
+
+
+def test_a_name_in_a_file_that_may_not_be_read_is_one_line_for_each_service(
+    serve: Server, closed_etc: tuple[str, ...]
+) -> None:
+    users = {"a": "root", "b": "5:users", "c": "5:5"}
+    services = {name: {"command": "echo up", "user": user} for name, user in users.items()}
+    code, out, log = serve.result(services, prefix=closed_etc)
+    assert (code, out) == (125, "")
+    assert [line.rpartition("user: ")[2] for line in log.splitlines()] == [
+        "/etc/passwd cannot be read: Permission denied",
+        "/etc/group cannot be read: Permission denied",
+    ]
+
+
 def test_with_the_systems_own_users(serve: Server) -> None:
     known = []
     for entry in pwd.getpwall():

@@ -59,6 +59,15 @@ def test_both_files_may_be_missing_for_numbers() -> None:
         resolve("root", b"", b"")
 
 
+def test_what_may_not_be_read_is_as_if_it_were_missing_for_numbers_and_an_error_for_names() -> None:
+    for spec, user in ALONE:
+        assert resolve(spec, None, None) == user
+    assert resolve("daemon:5", PASSWD, None) == resolve("daemon:5", PASSWD, GROUP)
+    for spec, passwd, file in (("root", None, "passwd"), ("5:users", None, "group"), ("daemon", PASSWD, "group")):
+        with pytest.raises(UserError, match=f"/etc/{file} cannot be read: Permission denied"):
+            resolve(spec, passwd, None)
+
+
 def test_lines_that_are_too_long_or_end_with_a_carriage_return_are_survived() -> None:
     passwd = b"x" * 3_000_000 + b"\n" + b"long:x:1:2:" + b"y" * 1_000_000 + b":/long:\r\n" + b"end:x:3:4::/end\r\n"
     assert resolve("long", passwd, b"").home == b"/long"

@@ -64,6 +64,16 @@ def empty_etc(tmp_path: Path) -> tuple[str, ...]:
 
 
 @pytest.fixture
+def closed_etc(tmp_path: Path) -> tuple[str, ...]:
+    """Where both files are there, and `run` may not read them. podman makes such ones, where an image has none."""
+    words = etc(tmp_path / "etc", PASSWD, GROUP)
+    for name in ("passwd", "group"):
+        (tmp_path / "etc" / name).chmod(0o600)
+        os.chown(tmp_path / "etc" / name, 54321, 54321)
+    return (*words, *without("dac_override", "dac_read_search"))
+
+
+@pytest.fixture
 def copied(binary: str, public: Path) -> Starter:
     """Starts a copy of the binary that any user may execute, in a folder that any user may enter."""
     shutil.copy(binary, public / "run")
