@@ -267,14 +267,27 @@ def of_session(session: int) -> list[int]:
     return [pid for pid in found.pids() if _is_in_session(pid, session)] if found is not None else []
 
 
+MOST_WALKS = 20
+"""How often the way up is begun again."""
+
+
 def descends(pid: int, ancestor: int) -> bool:
-    """Whether a process descends from another one, as far as /proc tells."""
-    try:
-        while pid not in (0, 1, ancestor):
-            pid = int(proc.stat(pid)[1])
-    except OSError:
-        return False
-    return pid == ancestor
+    """Whether a process descends from another one, as far as /proc tells.
+
+    A parent that ends on the way up leaves its child to another one, so that the way is another from its beginning on:
+    exit_notify() of Linux.
+    """
+    for _ in range(MOST_WALKS):
+        at = pid
+        try:
+            while at not in (0, 1, ancestor):
+                at = int(proc.stat(at)[1])
+        except OSError:
+            if at == pid:
+                return False  # it is gone itself, or nobody can tell
+        else:
+            return at == ancestor
+    return False
 
 
 def is_in_own_namespace(pid: int) -> bool:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from controlling import OTHER, Boxes, check, steadily
-from harness import wait_until
+from faults import STRACE
+from harness import DEADLINE, state, status, wait_until
 from serving import FOREVER, PID_1, PYTHON, Journal, Server, events, log_lines, wait_pid
 
 NOTIFY = {"notify": True}
@@ -159,6 +160,30 @@ def test_messages_of_what_a_main_process_has_left_in_its_group_count(
 def test_messages_of_a_daemons_processes_count(box: Boxes, journal: Journal, pid_1: bool) -> None:
     program = "if os.fork(): os._exit(0)\nos.setsid()\nif os.fork(): os._exit(0)\ntell('READY=1')"
     b = box({"web": {**notifying(telling(journal, program)), "daemon": True}, "other": OTHER}, pid_1=pid_1)
+    b.wait_for("web", state="ready", health="healthy")
+
+
+def test_a_message_counts_whose_senders_parent_ends_while_it_is_looked_for(
+    box: Boxes, journal: Journal, flag: Path, tmp_path: Path
+) -> None:
+    """The sender has another parent then, the daemon's keeper. It is strace(1) that holds `run` back meanwhile."""
+    end, close = tmp_path / "end", {"x86_64": "3", "aarch64": "57"}[os.uname().machine]
+    away = f"if os.fork(): os._exit(0)\nos.setsid()\nif os.fork(): wait({str(end)!r}); os._exit(0)"
+    program = f"{away}\nnote(f'{{os.getpid()}} {{os.getppid()}}'); wait({str(flag)!r}); tell('READY=1')"
+    b = box({"web": {**notifying(telling(journal, program)), "daemon": True}, "other": OTHER})
+    sender, parent = map(int, wait_until(lambda: "".join(journal.lines()).split(), "it is there"))
+    held = ("-e", "trace=close", "-e", "inject=close:delay_enter=3600s:when=1", "-P", f"/proc/{sender}/stat")
+    strace = subprocess.Popen([STRACE, "--quiet=all", "-o", os.devnull, *held, "-p", str(b.run)])
+    try:
+        wait_until(lambda: status(b.run)["TracerPid"] != "0", "strace has attached itself")
+        flag.touch()
+        call = Path(f"/proc/{b.run}/syscall")
+        wait_until(lambda: call.read_text().split()[0] == close, "run has read who the sender's parent is")
+        end.touch()
+        wait_until(lambda: not state(parent), "the parent is gone")
+    finally:
+        strace.kill()
+        strace.wait(DEADLINE)
     b.wait_for("web", state="ready", health="healthy")
 
 
