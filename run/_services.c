@@ -44,10 +44,13 @@ static int open_pipe(int ends[2])
     return pipe2(ends, O_CLOEXEC) < 0 || fcntl(ends[0], F_SETFL, O_NONBLOCK) < 0 ? errno : 0;
 }
 
-/* The kernel takes a process's own parent-death signal away when that becomes another user, also for files alone: prctl(2).
-   Set it again; if the parent has died meanwhile, send it. */
-static void restore_death_signal(int death_signal, pid_t parent)
+/* The kernel takes a process's own parent-death signal away when that becomes another user, also for files alone, and has it
+   not dumpable, so that /proc/PID/fd of it is closed to a container's root: prctl(2). Set both again; if the parent has died
+   meanwhile, send the signal. */
+static void restore(int death_signal, int dumpable, pid_t parent)
 {
+    if (dumpable == 1)
+        prctl(PR_SET_DUMPABLE, 1L, 0L, 0L, 0L);
     if (death_signal == 0)
         return;
     prctl(PR_SET_PDEATHSIG, (long)death_signal, 0L, 0L, 0L);
@@ -72,7 +75,7 @@ static int open_pipe_by_euid(uid_t uid, gid_t gid, int ends[2])
 /* The same for another user. */
 static int open_pipe_of(uid_t uid, gid_t gid, int ends[2])
 {
-    int error = EPERM, old_uid, old_gid, death_signal = 0;
+    int error = EPERM, old_uid, old_gid, death_signal = 0, dumpable = prctl(PR_GET_DUMPABLE, 0L, 0L, 0L, 0L);
     pid_t parent = getppid();
 
     prctl(PR_GET_PDEATHSIG, &death_signal);
@@ -86,7 +89,7 @@ static int open_pipe_of(uid_t uid, gid_t gid, int ends[2])
         setfsuid((uid_t)old_uid);
         setfsgid((gid_t)old_gid);
     }
-    restore_death_signal(death_signal, parent);
+    restore(death_signal, dumpable, parent);
     return error;
 }
 

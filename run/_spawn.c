@@ -206,6 +206,7 @@ static pid_t fork_with_files(struct start *start)
 static __attribute__((noinline)) pid_t fork_and_become(struct start *start)
 {
     pid_t pid;
+    int dumpable = start->change_user ? prctl(PR_GET_DUMPABLE, 0L, 0L, 0L, 0L) : 0;
 
     start->parent = getpid();
     if (start->low_count) {
@@ -216,6 +217,8 @@ static __attribute__((noinline)) pid_t fork_and_become(struct start *start)
         if (pid == 0)
             child(start);
     }
+    if (dumpable == 1) /* which the child's change of user has taken from the memory that it shared */
+        prctl(PR_SET_DUMPABLE, 1L, 0L, 0L, 0L);
     if (pid < 0) {
         start->failed = "fork";
         start->error = errno;

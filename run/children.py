@@ -126,6 +126,8 @@ def _read_children(found: Recipients) -> None:
 def of(pid: int) -> list[int]:
     """The children of another process, which has one thread, as far as /proc tells."""
     try:
+        if not _proc_is_ours():
+            return []
         return list(map(int, proc.read(f"/proc/{pid}/task/{pid}/children").split()))
     except OSError:
         return []
@@ -507,6 +509,8 @@ class Delivery:
 def catches(pid: int, signum: int) -> bool:
     """Whether a process has a handler for a signal, as far as /proc tells: SigCgt of proc(5)."""
     try:
+        if not _proc_is_ours():
+            return False
         _, _, rest = proc.read(f"/proc/{pid}/status").partition(b"\nSigCgt:")
         return bool(int(rest.partition(b"\n")[0] or b"0", 16) >> (signum - 1) & 1)
     except (OSError, ValueError):

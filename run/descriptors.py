@@ -1,5 +1,6 @@
 """The open file descriptors of `run` itself."""
 
+import errno
 import os
 
 from run import _kernel
@@ -56,20 +57,25 @@ def fill_standard_streams() -> set[int]:
 
 def _null(flags: int) -> int:
     """/dev/null, or where there is none one end of a pipe whose other end is closed. Raises OSError."""
+    null = open_null(flags)
+    if null is not None:
+        return null
+    reads, writes = os.pipe()
+    if flags == os.O_RDONLY:
+        os.close(writes)
+        return reads
+    os.close(reads)
+    return writes
+
+
+def open_null(flags: int) -> int | None:
+    """/dev/null, or None where there is none that can be opened. Raises OSError for too few descriptors."""
     try:
-        return open_null(flags)
-    except FileNotFoundError:
-        reads, writes = os.pipe()
-        if flags == os.O_RDONLY:
-            os.close(writes)
-            return reads
-        os.close(reads)
-        return writes
-
-
-def open_null(flags: int) -> int:
-    """/dev/null. Raises OSError: FileNotFoundError where there is none."""
-    return os.open(b"/dev/null", flags | os.O_CLOEXEC)
+        return os.open(b"/dev/null", flags | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise
+        return None
 
 
 def open_empty() -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from run import _kernel, children
 from run.cli import Options
-from run.descriptors import STDOUT
+from run.descriptors import STDERR, STDOUT
 from run.log import Log
 from run.loop import RunError
 from run.services import place, status
@@ -103,7 +103,7 @@ def _asked(request: bytes) -> Socket:
     Raises _UnheardError, _NoAnswerError and OSError.
     """
     pid = _pid()
-    connection = Socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
+    connection = _socket()
     try:
         connection.connect_within(PATIENCE, b"\0" + f"{place.prefix()}/{pid}".encode())
     except OSError as error:
@@ -124,6 +124,16 @@ def _asked(request: bytes) -> Socket:
     except (BrokenPipeError, ConnectionResetError):
         raise _UnheardError from None
     return connection
+
+
+def _socket() -> Socket:
+    """A socket that is none of the standard streams, of which some may be closed. Raises OSError."""
+    low = []
+    while (made := Socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)).fileno() <= STDERR:
+        low.append(made)
+    for one in low:
+        one.close()
+    return made
 
 
 def _introduced(connection: Socket, request: bytes) -> tuple[int, int]:

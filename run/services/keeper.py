@@ -33,6 +33,10 @@ KEEPS = b"keeps"
 """What it tells whenever it sees that this has changed: with the pids of its children, for the day it is killed."""
 
 
+class _LeftError(RunError):
+    """What is left cannot be seen, nor sent a signal: `run` ends it with the rest."""
+
+
 def keep(service: Service, files: tuple[int, int, int], tells: int) -> int:
     """Fork a keeper, which starts the service with these files, and tells how that went; return its pid.
 
@@ -64,6 +68,8 @@ class Keeper(Charge):
         self._is_killing = False
         self._served: Served | None = None
         """Who has got the stop signal, once it has come."""
+        self._is_told = False
+        """Whether it was told to stop all, or to kill."""
         self._has_crashed = False
         self._kept: set[int] = set()
         """The children that it has told of."""
@@ -87,6 +93,8 @@ class Keeper(Charge):
         try:
             self._start()
             Loop(self, self._log).run()
+        except _LeftError:
+            return self._code
         except RunError as error:
             self._log.error(str(error))
             return start.CANNOT_RUN
@@ -156,12 +164,15 @@ class Keeper(Charge):
     def act(self, now: float) -> None:
         """Kill what is left, if that is wanted, again and again; stop who was not there before; tell of new children.
 
-        What becomes one when a child's child ends is seen when the next signal comes: nobody tells of that.
+        What becomes one when a child's child ends is seen when the next signal comes: nobody tells of that. Without
+        /proc nothing is seen but the first process: the others it leaves to `run`, which tells all, as PID 1.
         """
         found = children.find_recipients()
         if self._is_killing:
             self._send(KILL, found)
         if found is None:
+            if self._is_told and not self._first:
+                raise _LeftError
             return
         if self._served and not self._is_killing:
             Delivery(self._service.stop_signal).to_all(children.newcomers(found, self._served))
@@ -180,6 +191,7 @@ class Keeper(Charge):
 
     def signalled(self, signum: int, code: int, sender: int, uid: int, value: int) -> None:
         """Pass a signal on, stop all, or begin to kill."""
+        self._is_told = self._is_told or signum in (KILL_ALL, STOP_ALL)
         if signum == KILL_ALL:
             self._is_killing = True
         elif signum != CHLD:

@@ -93,7 +93,8 @@ def refusal(user: User) -> str | None:
     if reason or not users.is_other(user, uid, gid):
         return reason
     try:
-        return users.unmapped(user, proc.read("/proc/self/uid_map"), proc.read("/proc/self/gid_map"))
+        reason = users.unmapped(user, proc.read("/proc/self/uid_map"), proc.read("/proc/self/gid_map"))
+        return reason or users.groups_denied(proc.read("/proc/self/setgroups"))
     except OSError:
         return None  # the kernel will say less
 

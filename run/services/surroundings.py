@@ -32,7 +32,8 @@ class Surroundings:
         is_one = descriptors.are_same_file(STDOUT, STDERR)
         stderr = stdout if is_one else Sink(STDERR, "standard error", watch.signal_fd)
         self.log: Log = SharedLog(quiet, stderr)
-        self.null_in, self._null_out = descriptors.open_empty(), _open_null_out()
+        self.null_in, self._null_out = descriptors.open_empty(), descriptors.open_null(os.O_WRONLY)
+        # Where there is none, what it would have taken is read, and dropped.
         kinds = ("named", "plain") if self._null_out is not None else ("named", "plain", "null")
         relayed = [service for service in plan.services if service.output in kinds]
         self.relay = Relay(watch, stdout, stderr, 2 * len(relayed))
@@ -71,14 +72,6 @@ class Surroundings:
                 self.log.warn(f"{sink.name}: {sink.dropped} bytes were dropped, for nobody has read them in time")
         self.log.info(last_line)
         self.relay.flush(until)
-
-
-def _open_null_out() -> int | None:
-    """What takes all that is written, and None where there is no such file: then it is read, and dropped."""
-    try:
-        return descriptors.open_null(os.O_WRONLY)
-    except FileNotFoundError:
-        return None
 
 
 def owner(service: Service) -> tuple[int, int]:

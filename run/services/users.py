@@ -6,7 +6,7 @@ Source: contract, "Users"; passwd(5), group(5). Read by ourselves: the C library
 import errno
 import os
 from collections.abc import Iterator
-from stat import S_ISREG
+from stat import S_ISCHR, S_ISREG
 from typing import NamedTuple
 
 from run.services.words import decoded, encoded, nearest, shown
@@ -14,6 +14,7 @@ from run.services.words import decoded, encoded, nearest, shown
 PASSWD = b"/etc/passwd"
 GROUP = b"/etc/group"
 LARGEST_FILE = 1 << 24
+NULL = os.makedev(1, 3)
 UNREADABLE = "{} cannot be read: " + os.strerror(errno.EACCES)
 
 MAX_ID = (1 << 31) - 1
@@ -61,7 +62,10 @@ def read_database(path: bytes) -> bytes | None:
             return None
         raise UserError(f"{name} cannot be read: {error.strerror}") from None
     try:
-        if not S_ISREG(os.fstat(fd).st_mode):
+        status = os.fstat(fd)
+        if S_ISCHR(status.st_mode) and status.st_rdev == NULL:
+            return b""  # as engines mask a file
+        if not S_ISREG(status.st_mode):
             raise UserError(f"{name} cannot be read: it is not a regular file")
         content = bytearray()
         while part := os.read(fd, 1 << 16):
@@ -203,6 +207,16 @@ def unmapped(user: User, uid_map: bytes, gid_map: bytes) -> str | None:
                 reason = f"{name} {number} does not exist in this user namespace"
                 return f"{reason}: accepted are {accepted} (/proc/self/{name}_map)"
     return None
+
+
+def groups_denied(setgroups: bytes) -> str | None:
+    """Why nobody can get supplementary groups in this user namespace, as /proc/self/setgroups tells.
+
+    Source: user_namespaces(7).
+    """
+    if setgroups.strip() != b"deny":
+        return None
+    return "not permitted to set groups in this user namespace: /proc/self/setgroups is 'deny'"
 
 
 def switch(user: User) -> tuple[int, int, list[int]] | None:

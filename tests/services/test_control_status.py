@@ -198,6 +198,19 @@ def test_it_fits_80_columns_with_the_longest_names(box: Boxes) -> None:
     assert lines[0].index("STATE") == lines[1].index("restarting") == lines[3].index("ready")
 
 
+@pytest.mark.parametrize(("words", "closed", "code"), [(["status"], 1, 125), (["json"], 1, 125), (["stop", "x"], 2, 1)])
+def test_a_closed_standard_stream_is_not_taken_for_the_connection(
+    box: Boxes, words: list[str], closed: int, code: int
+) -> None:
+    b = box({"web": OTHER})
+    told, _, log = b.ask(*words, preexec_fn=lambda: os.close(closed))
+    assert (told, log) == (
+        code,
+        "" if closed == 2 else "run: [error] cannot write to standard output: Bad file descriptor\n",
+    )
+    assert b.ask("health") == DONE
+
+
 def on_a_terminal(b: Box, *words: str, **variables: str) -> str:
     """What `run -c` writes to a terminal."""
     ours, its = pty.openpty()

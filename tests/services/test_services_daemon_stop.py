@@ -56,6 +56,38 @@ def test_all_of_it_is_killed_when_its_grace_is_over(serve: Server, journal: Jour
     assert not any(alive(pid) for pid in left)
 
 
+WITHOUT_PROC_AS_PID_1 = (
+    *("unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "sh", "-ec"),
+    *('mount -t tmpfs none /proc; exec "$@"', "sh"),
+)
+
+
+AFTER = {"depends_on": ["daemon"]}
+"""It is started once the daemon's first process has ended."""
+
+
+def test_without_proc_it_is_told_with_the_rest(serve: Server, journal: Journal) -> None:
+    """Its keeper cannot see it any more, and PID 1 can tell everybody."""
+    services = {"daemon": daemon(background(journal, "daemon")), "other": {"command": FOREVER, **AFTER}}
+    started = serve(services, HOUR, prefix=WITHOUT_PROC_AS_PID_1)
+    journal.wait("daemon ready")
+    started.wait_log("other (pid ")
+    started.send(signal.SIGTERM)
+    assert started.wait() == 0
+    assert journal.lines() == ["daemon ready", "daemon told"]
+
+
+def test_without_proc_it_is_killed_with_the_rest(serve: Server, journal: Journal) -> None:
+    script = f'trap "" TERM; {journal.note("ready")}; {AWAKE}'
+    services = {"daemon": daemon(script), "other": {"command": FOREVER, **AFTER}}
+    started = serve(services, "-t0.3", prefix=WITHOUT_PROC_AS_PID_1)
+    journal.wait("ready")
+    started.wait_log("other (pid ")
+    started.send(signal.SIGTERM)
+    assert started.wait() in (0, 137)
+    assert "sending KILL (9) to all processes" in started.log()
+
+
 @PID_1
 def test_INT_twice_kills_it(serve: Server, journal: Journal, pid_1: bool) -> None:
     started = serve({"daemon": daemon(f'trap "" TERM; {journal.note("ready")}; {FOREVER}')}, HOUR, pid_1=pid_1)

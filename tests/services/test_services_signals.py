@@ -259,6 +259,25 @@ def test_those_that_were_pending_when_run_was_executed_are_taken(serve: Server, 
     assert "shutdown, since TERM (15) has come" in done.stderr and "started" not in done.stderr
 
 
+def test_a_proc_of_another_pid_namespace_does_not_tell_who_catches_a_signal(serve: Server, catcher: str) -> None:
+    """A service has the number there of a process that catches HUP. It does not, and would die."""
+    theirs = subprocess.Popen([catcher, "theirs"], stdout=subprocess.PIPE)
+    try:
+        wait_until(lambda: signal.SIGHUP in signals(theirs.pid, "SigCgt"), "it catches HUP")
+        as_theirs = f'echo {theirs.pid - 1} >/proc/sys/kernel/ns_last_pid; exec "$@"'
+        prefix = ("unshare", "--pid", "--fork", "--kill-child=KILL", "sh", "-ec", as_theirs, "sh")
+        started = serve({"web": {"command": ["/bin/sleep", "1000"]}}, prefix=prefix)
+        started.wait_log(f"web (pid {theirs.pid}): started")
+        started.send(signal.SIGHUP)
+        started.wait_log("forwarding HUP (1) to ")
+        assert "forwarding HUP (1) to nobody" in started.log()
+        started.send(signal.SIGTERM)
+        assert started.wait() == 0
+    finally:
+        theirs.kill()
+        theirs.communicate()
+
+
 def test_the_services_get_the_signal_mask_and_dispositions_that_run_was_given(serve: Server, tmp_path: Path) -> None:
     """And none of those that `run` itself has changed."""
 

@@ -5,11 +5,12 @@ import os
 import pwd
 import re
 import signal
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from harness import WITHOUT_PROC, Started, Starter
+from harness import DEADLINE, WITHOUT_PROC, Started, Starter
 from identity import OTHER, WHO, as_user, etc, expected, identified, in_user_namespace, without
 from known_users import ALONE, ALPINE_KNOWN, EMPTY_PART, KNOWN, UNKNOWN
 from serving import FOREVER, PID_1, Journal, Keys, Server, events
@@ -65,6 +66,18 @@ def test_a_name_in_a_file_that_may_not_be_read_is_one_line_for_each_service(
         "/etc/passwd cannot be read: Permission denied",
         "/etc/group cannot be read: Permission denied",
     ]
+
+
+def test_a_containers_root_may_look_at_run_as_ever(serve: Server, start: Starter) -> None:
+    """/proc/1/fd/1 is where jobs of cron write to; a change of user would close it to who lacks CAP_SYS_PTRACE."""
+    looks = "cat /proc/$PPID/environ >/dev/null && echo hello >/proc/$PPID/fd/1"
+    services = {"other": {"command": FOREVER, "user": "1000:1000"}, "web": {"command": looks, "depends_on": ["other"]}}
+    code, out, _ = serve.result(services, prefix=without("sys_ptrace"))
+    assert (code, out) == (0, "hello\n")
+    started = start("-u", "1000:1000", "sleep", "1000")
+    started.wait_log("started")
+    cat = (*without("sys_ptrace"), "cat", f"/proc/{started.pid}/environ")
+    assert subprocess.run(cat, stdout=subprocess.DEVNULL, timeout=DEADLINE, check=False).returncode == 0
 
 
 def test_with_the_systems_own_users(serve: Server) -> None:
@@ -146,6 +159,20 @@ def test_an_id_that_does_not_exist_in_the_user_namespace_is_one_line(
     assert journal.lines() == []
     assert start.result("-u", spec, "true", prefix=mapped) == (125, "", f"run: [error] option '-u': {line}\n")
     assert start.result("-qu", "7:7", "id", "-u", prefix=mapped) == (0, "7\n", "")
+
+
+def test_where_groups_cannot_be_set_nothing_is_started(serve: Server, start: Starter, journal: Journal) -> None:
+    """Though all ids exist: as in a user namespace that its owner made without the help of root."""
+    services = {
+        "first": {"command": journal.note("first"), "oneshot": True},
+        "web": {"command": "true", "user": "7:7", "depends_on": ["first"]},
+    }
+    line = "not permitted to set groups in this user namespace: /proc/self/setgroups is 'deny'"
+    denied = in_user_namespace(10001, "deny")
+    assert serve.result(services, prefix=denied) == (125, "", f"run: [error] web: user: {line}\n")
+    assert journal.lines() == []
+    assert start.result("-u", "7:7", "true", prefix=denied) == (125, "", f"run: [error] option '-u': {line}\n")
+    assert start.result("-qu", "0:0", "id", "-u", prefix=denied) == (0, "0\n", "")
 
 
 def test_for_the_ids_that_run_has_nothing_is_called(binary: str, serve: Server, tmp_path: Path) -> None:

@@ -98,8 +98,9 @@ def test_the_systems_own_users_are_found() -> None:
 
 def test_a_missing_database_is_empty_and_what_is_no_file_is_an_error(tmp_path: Path) -> None:
     assert read_database(bytes(tmp_path / "none")) == b""
+    assert read_database(b"/dev/null") == b"", "as engines mask a file"
     os.mkfifo(tmp_path / "fifo")
-    for path in (tmp_path, tmp_path / "fifo"):
+    for path in (tmp_path, tmp_path / "fifo", Path("/dev/zero")):
         with pytest.raises(UserError, match="not a regular file"):
             read_database(bytes(path))
 

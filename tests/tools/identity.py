@@ -94,22 +94,25 @@ def as_user(uid: int, gid: int) -> dict[str, Any]:
 
 ENTER = """
 import ctypes, os, sys
-parent, count = os.getpid(), int(sys.argv[1])
+parent, count, groups = os.getpid(), int(sys.argv[1]), sys.argv[2]
 read, write = os.pipe()
 if os.fork() == 0:
     os.close(write)
     os.read(read, 1)
-    for name in "uid_map", "gid_map":
+    for name, text in ("setgroups", groups), ("uid_map", f"0 0 {count}"), ("gid_map", f"0 0 {count}"):
         with open(f"/proc/{parent}/{name}", "w") as file:
-            file.write(f"0 0 {count}")
+            file.write(text)
     os._exit(0)
 assert ctypes.CDLL(None).unshare(0x10000000) == 0
 os.close(write)
 assert os.wait()[1] == 0
-os.execvp(sys.argv[2], sys.argv[2:])
+os.execvp(sys.argv[3], sys.argv[3:])
 """
 
 
-def in_user_namespace(count: int) -> tuple[str, ...]:
-    """The words that start a program in a user namespace that has the first ids, so many; CLONE_NEWUSER takes them."""
-    return (sys.executable, "-c", ENTER, str(count))
+def in_user_namespace(count: int, groups: str = "allow") -> tuple[str, ...]:
+    """The words that start a program in a user namespace that has the first ids, so many; CLONE_NEWUSER takes them.
+
+    With "deny" nobody may set groups there: /proc/PID/setgroups of user_namespaces(7).
+    """
+    return (sys.executable, "-c", ENTER, str(count), groups)
