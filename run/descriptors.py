@@ -55,6 +55,19 @@ def fill_standard_streams() -> set[int]:
     return closed
 
 
+def above_stderr(fd: int) -> int:
+    """Move a descriptor out of 0 to 2, which are others' even when they were closed. Raises OSError."""
+    taken = []
+    try:
+        while fd <= STDERR:
+            taken.append(fd)
+            fd = os.dup(fd)
+        return fd
+    finally:
+        for low in taken:
+            os.close(low)
+
+
 def _null(flags: int) -> int:
     """/dev/null, or where there is none one end of a pipe whose other end is closed. Raises OSError."""
     null = open_null(flags)

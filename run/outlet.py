@@ -7,7 +7,7 @@ import errno
 import os
 from stat import S_ISCHR, S_ISFIFO, S_ISREG
 
-from run.descriptors import STDERR
+from run.descriptors import above_stderr
 
 RWF_NOWAIT = 8
 """Fail with EAGAIN rather than block: pwritev2(2)."""
@@ -82,7 +82,10 @@ def _opened_anew(given: int) -> int | None:
     fd = _opened(b"/proc/self/fd/%d" % given)
     if fd is None and S_ISCHR(mode) and _is_controlling_terminal(given):
         fd = _opened(b"/dev/tty")
-    return None if fd is None else _above_stderr(fd)
+    try:
+        return None if fd is None else above_stderr(fd)
+    except OSError:
+        return None
 
 
 def _opened(path: bytes) -> int | None:
@@ -99,18 +102,3 @@ def _is_controlling_terminal(fd: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _above_stderr(fd: int) -> int | None:
-    """Move a descriptor out of 0 to 2, which are the command's even when they were closed."""
-    taken = []
-    try:
-        while fd <= STDERR:
-            taken.append(fd)
-            fd = os.dup(fd)
-        return fd
-    except OSError:
-        return None
-    finally:
-        for low in taken:
-            os.close(low)

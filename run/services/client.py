@@ -8,7 +8,7 @@ from typing import Any
 
 from run import _kernel, children
 from run.cli import Options
-from run.descriptors import STDERR, STDOUT
+from run.descriptors import STDOUT, above_stderr
 from run.log import Log
 from run.loop import RunError
 from run.services import place, status
@@ -103,7 +103,8 @@ def _asked(request: bytes) -> Socket:
     Raises _UnheardError, _NoAnswerError and OSError.
     """
     pid = _pid()
-    connection = _socket()
+    low = Socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)  # it may have the number of a standard stream that is closed
+    connection = Socket(AF_UNIX, SOCK_STREAM, 0, above_stderr(low.detach()))
     try:
         connection.connect_within(PATIENCE, b"\0" + f"{place.prefix()}/{pid}".encode())
     except OSError as error:
@@ -124,16 +125,6 @@ def _asked(request: bytes) -> Socket:
     except (BrokenPipeError, ConnectionResetError):
         raise _UnheardError from None
     return connection
-
-
-def _socket() -> Socket:
-    """A socket that is none of the standard streams, of which some may be closed. Raises OSError."""
-    low = []
-    while (made := Socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)).fileno() <= STDERR:
-        low.append(made)
-    for one in low:
-        one.close()
-    return made
 
 
 def _introduced(connection: Socket, request: bytes) -> tuple[int, int]:
